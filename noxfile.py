@@ -1,0 +1,76 @@
+"""The project's checks. Plain `nox` runs those that need no GPU and no gigabyte download."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["tests(numpy)", "tests(strict)", "lint", "docs", "package"]
+
+BACKENDS = {
+    "numpy": [],
+    "strict": ["array-api-strict"],
+    "torch": ["torch==2.13.0"],
+    "jax": ["jax"],
+    "cupy": ["cupy-cuda12x"],
+}
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
+def tests(session: nox.Session, backend: str) -> None:
+    """Run the suite on one backend; with NumPy, every example of the docs and docstrings too."""
+    session.install("-e", ".[dev]", *BACKENDS[backend])
+    session.env["XPCNN_TEST_BACKENDS"] = backend
+    if backend == "numpy":
+        session.run("pytest", *session.posargs)
+        session.run("pytest", "--doctest-modules", "xpcnn")
+    else:
+        session.run("pytest", "--ignore=tests/test_docs.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and types."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the docs, warnings being errors, and run their examples."""
+    session.install("-e", ".[dev,docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
+    session.run("pytest", "tests/test_docs.py")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist, then the wheel from it; use the wheel and an editable install for real."""
+    session.install("build")
+    checkout = Path.cwd()
+    work = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--outdir", str(work / "dist"))
+    [wheel] = work.glob("dist/*.whl")
+    shipped = zipfile.ZipFile(wheel).namelist()
+    if "xpcnn/kernels/README.md" not in shipped:
+        session.error(f"{wheel.name} lacks xpcnn/kernels/README.md")
+
+    session.run("python", "-m", "venv", "--clear", str(work / "clean"))
+    programs = work / "clean" / ("Scripts" if os.name == "nt" else "bin")
+    find_kernels = "from xpcnn.engines._kernels import source; source('README.md')"
+
+    def clean(program: str, *args: str) -> None:
+        session.run(str(programs / program), *args, external=True)
+
+    with session.chdir(work):  # away from the checkout, whose xpcnn would be imported instead
+        clean("python", "-m", "pip", "install", "--quiet", str(wheel))
+        clean("python", "-c", find_kernels)
+        clean("xpcnn", "train", "--epochs", "1", "--out", "digits.safetensors")
+        clean("python", "-m", "pip", "install", "--quiet", "--editable", str(checkout))
+        clean("python", "-c", find_kernels)

@@ -1,0 +1,211 @@
+"""Image files become arrays: colours, depth, transparency, orientation, size; and bad files."""
+
+from __future__ import annotations
+
+import builtins
+import zlib
+
+import numpy as np
+import pytest
+
+from xpcnn.io.images import read_image
+
+cv2 = pytest.importorskip("cv2")
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Write pixels (H, W) or (H, W, RGB[A]) to a file of that name, and tell its path."""
+
+    def save(pixels, name="image.png"):
+        order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.ndim == 3 else None
+        ok, data = cv2.imencode(f".{name.split('.')[-1]}", pixels[..., order] if order else pixels)
+        assert ok
+        path = tmp_path / name
+        path.write_bytes(data.tobytes())
+        return path
+
+    return save
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+
+
+def filled(colour, shape=(4, 4), dtype=np.uint8):
+    return np.full((*shape, len(colour)), colour, dtype)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff", "a.ppm"])
+def test_colours_are_red_green_blue(save, noise, name):
+    image = read_image(save(noise, name), (3, 12, 10))
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    np.testing.assert_array_equal(image, noise.transpose(2, 0, 1), strict=True)
+
+
+def test_jpeg(save):
+    image = read_image(save(filled(RED, (16, 16)), "a.jpg"), (3, 16, 16))
+    assert np.abs(image.astype(int) - np.array(RED)[:, None, None]).max() <= 3  # it is lossy
+
+
+@pytest.mark.parametrize("colour, grey", [(RED, 76), (GREEN, 150), (BLUE, 29), ((9, 9, 9), 9)])
+def test_grey_weighs_the_colours_as_the_eye_does(save, colour, grey):
+    image = read_image(save(filled(colour)), (1, 4, 4))
+    np.testing.assert_array_equal(image, np.full((1, 4, 4), grey, np.uint8), strict=True)
+
+
+def test_grey_files(save, noise):
+    path = save(noise[..., 0])
+    np.testing.assert_array_equal(read_image(path, (1, 12, 10))[0], noise[..., 0])
+    for plane in read_image(path, (3, 12, 10)):
+        np.testing.assert_array_equal(plane, noise[..., 0])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_16_bits_become_8(save, name):
+    deep = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16) + np.uint16(128)
+    image = read_image(save(deep, name), (1, 16, 16))[0].astype(int)
+    assert np.abs(image - deep / 257).max() <= 1.0
+
+
+@pytest.mark.parametrize("dtype, full", [(np.uint8, 255), (np.uint16, 65535)])
+def test_transparency_shows_white(save, dtype, full):
+    pixels = filled((0, 0, 0, full), dtype=dtype)
+    pixels[:2, :, 3] = 0
+    pixels[2, :, 3] = full // 2
+    grey = read_image(save(pixels), (1, 4, 4))[0]
+    assert grey[:, 0].tolist() == [255, 255, 128, 0]
+
+
+def test_opaque_pixels_keep_their_colours(save, noise):
+    pixels = np.concatenate([noise, np.full((12, 10, 1), 255, np.uint8)], axis=2)
+    np.testing.assert_array_equal(read_image(save(pixels), (3, 12, 10)), noise.transpose(2, 0, 1))
+
+
+# EXIF's orientation 6: the first row of the file is the right-hand side of the image
+EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+
+
+def in_jpeg(data):
+    body = b"Exif\0\0" + EXIF
+    return data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[2:]
+
+
+def in_png(data):
+    body = b"eXIf" + EXIF
+    chunk = len(EXIF).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    return data[:33] + chunk + data[33:]  # after the signature and IHDR
+
+
+@pytest.mark.parametrize("name, turn", [("a.jpg", in_jpeg), ("a.png", in_png)])
+def test_orientation(save, name, turn):
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:8] = 255
+    path = save(pixels, name)
+    path.write_bytes(turn(path.read_bytes()))
+    upright = read_image(path, (1, 32, 16))[0].astype(int)
+    assert np.abs(upright - np.rot90(pixels, -1)).max() <= 8  # JPEG is lossy
+
+
+def test_shrinking_averages(save, noise):
+    image = read_image(save(noise), (3, 6, 5))
+    means = noise.reshape(6, 2, 5, 2, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+    assert np.abs(image - means).max() <= 0.5
+
+
+def test_growing_interpolates(save):
+    image = read_image(save(np.array([[0, 200]], np.uint8)), (1, 1, 4))
+    assert image.tolist() == [[[0, 50, 150, 200]]]
+
+
+def test_an_axis_that_shrinks_averages_though_the_other_grows(save):
+    rows = np.zeros((8, 2), np.uint8)
+    rows[::2] = 200
+    assert (read_image(save(rows), (1, 2, 6)) == 100).all()
+
+
+def test_names_beyond_ascii(save, noise):
+    assert read_image(save(noise, "Ziffer ä 数.png"), (3, 12, 10)).shape == (3, 12, 10)
+
+
+# Bad files
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_truncated(save, noise, ending, part):
+    path = save(noise, f"a.{ending}")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(ValueError, match=f"read_image: {path} cannot be read: it is no image, or"):
+        read_image(path, (3, 8, 8))
+
+
+@pytest.mark.parametrize("place", range(0, 70, 3))
+def test_a_changed_byte_raises_nothing_else(save, place):
+    path = save(np.zeros((3, 3), np.uint8), "a.bmp")
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 0x90
+    path.write_bytes(data)
+    try:
+        image = read_image(path, (1, 5, 5))
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert image.shape == (1, 5, 5)
+
+
+@pytest.mark.parametrize("content", [b"no image at all", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM"])
+def test_no_image(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"read_image: {path} cannot be read: "):
+        read_image(path, (1, 8, 8))
+
+
+def test_sizes_beyond_reason(save):
+    path = save(np.zeros((3, 3), np.uint8), "a.bmp")
+    data = bytearray(path.read_bytes())
+    data[18:26] = b"\xff\xff\xff\x6f" * 2  # width and height
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"read_image: {path} cannot be read: "):
+        read_image(path, (1, 8, 8))
+
+
+def test_floats(save):
+    path = save(np.zeros((4, 4, 3), np.float32), "a.tiff")
+    with pytest.raises(ValueError, match="its pixels are float32; save it with 8 or 16 bits a"):
+        read_image(path, (1, 8, 8))
+
+
+def test_empty_missing_and_folder(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ValueError, match=r"empty\.png is empty; give an image file"):
+        read_image(tmp_path / "empty.png", (1, 8, 8))
+    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+        read_image(tmp_path / "absent.png", (1, 8, 8))
+    with pytest.raises(IsADirectoryError, match=f"read_image: {tmp_path} is a folder; give"):
+        read_image(tmp_path, (1, 8, 8))
+
+
+@pytest.mark.parametrize("in_shape", [(2, 8, 8), (8, 8), (1, 0, 8), (3, 8, -1), (1, 1, 8, 8)])
+def test_shapes_that_are_none(save, noise, in_shape):
+    with pytest.raises(ValueError, match=r"in_shape must be \(C, H, W\) with C = 1 \(grey\) or 3"):
+        read_image(save(noise), in_shape)
+
+
+def test_without_opencv(save, noise, monkeypatch):
+    path, real = save(noise), builtins.__import__
+
+    def without(name, *rest):
+        if name == "cv2":
+            raise ModuleNotFoundError("No module named 'cv2'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r'OpenCV: pip install "xpcnn\[images\]"'):
+        read_image(path, (3, 8, 8))

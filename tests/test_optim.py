@@ -1,0 +1,312 @@
+"""Optimizers and schedules: PyTorch's steps on every library, and nothing given is changed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+
+from xpcnn.layers import tree
+from xpcnn.optim import SGD, Adam, AdamW, Constant, Cosine, Step, clip_by_global_norm
+
+SHAPES = {"0.weight": (4, 3, 2, 2), "0.bias": (4,), "1.weight": (4,), "10.weight": (2, 5)}
+OPTIMIZERS = [
+    SGD(0.1),
+    SGD(0.1, weight_decay=0.3),
+    SGD(0.1, momentum=0.9),
+    SGD(0.1, momentum=0.9, weight_decay=0.3),
+    SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.3),
+    Adam(),
+    Adam(0.1, betas=(0.7, 0.9), eps=0.01, weight_decay=0.3),
+    Adam(0.1, betas=(0.0, 0.0)),
+    AdamW(),
+    AdamW(0.1, betas=(0.7, 0.9), eps=0.01, weight_decay=0.3),
+]
+STEPS = 20
+
+
+def draw(dtype=np.float64):
+    rng = np.random.default_rng(7)
+    return [
+        {name: rng.normal(size=shape).astype(dtype) for name, shape in SHAPES.items()}
+        for _ in range(1 + STEPS)
+    ]
+
+
+def nested(xp, flat):
+    return tree.unflatten({name: xp.asarray(leaf) for name, leaf in flat.items()})
+
+
+def run(xp, optimizer, flat_weights, flat_grads, **options):
+    weights = nested(xp, flat_weights)
+    state = optimizer.init(weights)
+    for flat in flat_grads:
+        weights, state = optimizer.update(weights, nested(xp, flat), state, **options)
+    return weights, state
+
+
+def run_torch(torch, optimizer, weights, grads):
+    """The same steps by torch.optim, which takes our options under our names."""
+    options = dataclasses.asdict(optimizer)
+    exempt = options.pop("exempt")
+    tensors = {name: torch.tensor(w, requires_grad=True) for name, w in weights.items()}
+    groups = [
+        {"params": [t for t in tensors.values() if t.ndim >= 2]},
+        {"params": [t for t in tensors.values() if t.ndim < 2]}
+        | ({"weight_decay": 0.0} if exempt else {}),
+    ]
+    theirs = getattr(torch.optim, type(optimizer).__name__)(groups, **options)
+    for grad in grads:
+        for name, tensor in tensors.items():
+            tensor.grad = torch.tensor(grad[name])
+        theirs.step()
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("exempt", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_steps_are_those_of_pytorch(xp, torch, optimizer, exempt):
+    optimizer = dataclasses.replace(optimizer, exempt=exempt)
+    weights, *grads = draw()
+    got, state = run(xp, optimizer, weights, grads)
+    assert state["step"] == STEPS
+    for name, expected in run_torch(torch, optimizer, weights, grads).items():
+        np.testing.assert_allclose(
+            xp.to_numpy(tree.flatten(got)[name]), expected, rtol=1e-12, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("lr", [None, 0.1, np.float64(0.1), np.array(0.1)], ids=repr)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_float32_stays_float32(xp, optimizer, lr):
+    weights, *grads = draw(np.float32)
+    got, state = run(xp, optimizer, weights, grads[:2], lr=lr)
+    averages = [leaf for name in state if name != "step" for leaf in tree.leaves(state[name])]
+    assert {str(xp.to_numpy(leaf).dtype) for leaf in [*tree.leaves(got), *averages]} == {"float32"}
+    assert type(state["step"]) is int
+
+
+def test_options_are_held_as_python_floats():
+    optimizer = Adam(np.float64(0.1), betas=[np.float32(0.5), 0], eps=1, weight_decay=np.int64(1))
+    options = [optimizer.lr, *optimizer.betas, optimizer.eps, optimizer.weight_decay]
+    assert optimizer == Adam(0.1, (0.5, 0.0), 1.0, 1.0)
+    assert {type(option) for option in options} == {float}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_nothing_given_is_changed(optimizer):
+    weights, grads = ({"0": {"weight": a["0.weight"]}} for a in draw()[:2])
+    _, state = optimizer.update(weights, grads, optimizer.init(weights))
+    given = weights, grads, state
+    kept = copy.deepcopy(given)
+    first = optimizer.update(*given)
+    np.testing.assert_equal(given, kept)
+    np.testing.assert_equal(optimizer.update(*given), first)
+
+
+def test_trees_are_matched_by_name():
+    weights, grads = ({"2": a["0.bias"], "10": a["1.weight"]} for a in draw()[:2])
+    optimizer = SGD(0.1, momentum=0.9)
+    expected, _ = optimizer.update(weights, grads, optimizer.init(weights))
+    backwards = {"10": grads["10"], "2": grads["2"]}
+    got, _ = optimizer.update(weights, backwards, optimizer.init(backwards))
+    np.testing.assert_equal(got, expected)
+
+
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS[4], OPTIMIZERS[6], OPTIMIZERS[9]], ids=repr)
+def test_jit_traces_weights_state_and_rate(jax, optimizer):
+    weights, *grads = draw()
+    scheduled = dataclasses.replace(optimizer, lr=Cosine(0.1, STEPS, warmup=3))
+    expected, _ = run(jax.numpy, scheduled, weights, grads)
+    update = jax.jit(scheduled.update)
+    got = nested(jax.numpy, weights)
+    state = scheduled.init(got)
+    for i, flat in enumerate(grads):
+        got, state = update(got, nested(jax.numpy, flat), state, scheduled.rate(i))
+    for name, leaf in tree.flatten(expected).items():
+        np.testing.assert_allclose(tree.flatten(got)[name], leaf, rtol=1e-12, atol=1e-12)
+    assert int(state["step"]) == STEPS
+    assert update._cache_size() <= 2  # for a step that is an int, then an array; not for each step
+
+
+def test_a_schedule_sets_the_rate_of_each_step():
+    optimizer = SGD(Step(1.0, every=2, factor=0.5))
+    weights = {"bias": np.zeros(1)}
+    state = optimizer.init(weights)
+    seen = []
+    for _ in range(5):
+        weights, state = optimizer.update(weights, {"bias": np.ones(1)}, state)
+        seen.append(float(weights["bias"][0]))
+    assert seen == [-1.0, -2.0, -2.5, -3.0, -3.25]
+    assert SGD(lambda step: np.float32(step / 2)).rate(3) == 1.5
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        (Constant(0.5), [0.5] * 6),
+        (Constant(1.0, warmup=3), [0.25, 0.5, 0.75, 1, 1, 1]),
+        (Step(1.0, every=2), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (Step(8.0, every=3, factor=0.5, warmup=1), [4, 8, 8, 4, 4, 4]),
+        (Cosine(1.0, steps=4), [1, 0.5 + 0.125**0.5, 0.5, 0.5 - 0.125**0.5, 0, 0]),
+        (Cosine(3.0, steps=2, final=1.0), [3, 2, 1, 1, 1, 1]),
+        (Cosine(3.0, steps=3, warmup=1, final=1.0), [1.5, 3, 2, 1, 1, 1]),
+    ],
+)
+def test_schedules(schedule, expected):
+    rates = [schedule(step) for step in range(6)]
+    np.testing.assert_allclose(rates, expected, rtol=0, atol=1e-15)
+    assert {type(rate) for rate in rates} == {float}
+
+
+def test_cosine_is_that_of_pytorch(torch):
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=10, eta_min=0.01)
+    ours = Cosine(0.3, steps=10, final=0.01)
+    for step in range(11):
+        assert ours(step) == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-15)
+        theirs.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clipping_scales_all_gradients_by_one_number(xp, dtype):
+    flat = draw(dtype)[0]
+    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in flat.values()))
+    got, found = clip_by_global_norm(nested(xp, flat), 1.5)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(float(found), norm, rtol=8 * eps)
+    for name, g in tree.flatten(got).items():
+        expected = (flat[name] * (1.5 / norm)).astype(dtype)
+        np.testing.assert_allclose(xp.to_numpy(g), expected, rtol=8 * eps, strict=True)
+    assert str(xp.to_numpy(found).dtype) == np.dtype(dtype).name and found.shape == ()
+
+
+def test_clipping_leaves_small_gradients_alone(xp):
+    for flat in (draw()[0], {"bias": np.zeros(3)}):
+        got, _ = clip_by_global_norm(nested(xp, flat), 1e6)
+        for name, g in tree.flatten(got).items():
+            np.testing.assert_array_equal(xp.to_numpy(g), flat[name], strict=True)
+
+
+def test_clipping_hides_no_nan(xp):
+    got, norm = clip_by_global_norm(nested(xp, {"a": np.array([np.nan, 1.0])}), 1.0)
+    assert np.isnan(float(norm)) and np.isnan(xp.to_numpy(got["a"])).all()
+
+
+def test_clipping_under_jit(jax):
+    flat = draw()[0]
+    expected, _ = clip_by_global_norm(tree.unflatten(flat), 0.5)
+    got, _ = jax.jit(lambda grads: clip_by_global_norm(grads, 0.5))(tree.unflatten(flat))
+    for name, leaf in tree.flatten(expected).items():
+        np.testing.assert_allclose(tree.flatten(got)[name], leaf, rtol=1e-12)
+
+
+W = {"0": {"weight": np.ones((2, 2)), "bias": np.ones(2)}}
+STATE = SGD(momentum=0.9).init(W)
+BUFFER = {"1": {"running_mean": np.zeros(2)}}
+
+
+@pytest.mark.parametrize(
+    "call, kind, message",
+    [
+        (lambda: SGD(-0.1), ValueError, "SGD(lr=-0.1): lr must lie in [0, inf)"),
+        (lambda: SGD(float("nan")), ValueError, "SGD(lr=nan): lr must lie in [0, inf)"),
+        (lambda: SGD("0.1"), TypeError, "SGD(lr='0.1'): lr must be a number"),
+        (
+            lambda: SGD(momentum=1.0),
+            ValueError,
+            "SGD(momentum=1.0): momentum must lie in [0, 1)",
+        ),
+        (
+            lambda: SGD(nesterov=True),
+            ValueError,
+            "SGD(nesterov=True): momentum is 0; give one, such as momentum=0.9",
+        ),
+        (
+            lambda: AdamW(weight_decay=-1),
+            ValueError,
+            "AdamW(weight_decay=-1): weight_decay must lie in [0, inf)",
+        ),
+        (
+            lambda: AdamW(betas=(0.9, 1.0)),
+            ValueError,
+            "AdamW(betas=(0.9, 1.0)): betas must be two numbers in [0, 1), such as (0.9, 0.999)",
+        ),
+        (
+            lambda: Adam(betas=0.9),
+            ValueError,
+            "Adam(betas=0.9): betas must be two numbers in [0, 1), such as (0.9, 0.999)",
+        ),
+        (lambda: Adam(eps=-1e-8), ValueError, "Adam(eps=-1e-08): eps must lie in [0, inf)"),
+        (lambda: Constant(-1), ValueError, "Constant(lr=-1): lr must lie in [0, inf)"),
+        (
+            lambda: Constant(1, warmup=-1),
+            ValueError,
+            "Constant(warmup=-1): warmup must be at least 0",
+        ),
+        (lambda: Step(1, every=0), ValueError, "Step(every=0): every must be at least 1"),
+        (lambda: Step(1, every=0.5), TypeError, "Step(every=0.5): every must be an integer"),
+        (lambda: Step(1, 2, -1), ValueError, "Step(factor=-1): factor must lie in [0, inf)"),
+        (
+            lambda: Cosine(1, steps=5, warmup=5),
+            ValueError,
+            "Cosine(steps=5, warmup=5): the warm-up takes all steps; "
+            "steps counts them all, so it must be more than warmup",
+        ),
+        (
+            lambda: SGD().init(BUFFER),
+            ValueError,
+            "SGD.init: weights holds the buffer '1.running_mean'; part it off with tree.partition",
+        ),
+        (
+            lambda: SGD().update(BUFFER, BUFFER, {"step": 0}),
+            ValueError,
+            "SGD.update: weights holds the buffer '1.running_mean'; "
+            "part it off with tree.partition",
+        ),
+        (
+            lambda: SGD(momentum=0.9).update(W, {"0": {"weight": W["0"]["weight"]}}, STATE),
+            ValueError,
+            "SGD.update: grads lacks '0.bias', which weights holds",
+        ),
+        (
+            lambda: SGD(momentum=0.9).update(W, W | BUFFER, STATE),
+            ValueError,
+            "SGD.update: grads holds '1.running_mean', which weights lacks",
+        ),
+        (
+            lambda: SGD(momentum=0.9).update(W, W, {"step": 0, "velocity": {}}),
+            ValueError,
+            "SGD.update: the state's velocity lacks '0.bias' and 1 more, which weights holds",
+        ),
+        (
+            lambda: Adam().update(W, W, STATE),
+            ValueError,
+            "Adam.update: the state holds ['step', 'velocity'], not ['mean', 'square', 'step']; "
+            "take it from this optimizer's init",
+        ),
+        (
+            lambda: clip_by_global_norm(W, 0),
+            ValueError,
+            "clip_by_global_norm(max_norm=0): max_norm must be a finite number > 0",
+        ),
+        (
+            lambda: clip_by_global_norm(BUFFER, 1.0),
+            ValueError,
+            "clip_by_global_norm: grads holds the buffer '1.running_mean'; "
+            "part it off with tree.partition",
+        ),
+        (
+            lambda: clip_by_global_norm({}, 1.0),
+            ValueError,
+            "clip_by_global_norm: grads holds no array; pass at least one",
+        ),
+    ],
+)
+def test_bad_calls_say_what_is_wrong(call, kind, message):
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == message

@@ -1,0 +1,324 @@
+"""Namespace, library and device of an array: the only place that knows array_api_compat.
+
+NumPy's own namespace is complete since 2.1, so NumPy arrays never import array_api_compat, which
+costs more than everything else `import xpcnn` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import os
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any
+"""An array of any supported library."""
+
+LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
+
+
+def library(x: Array) -> str:
+    """Name of the library that `x` belongs to: one of `LIBRARIES`.
+
+    Raises TypeError for anything else (a list, a scalar, another library's array).
+
+    >>> library(np.zeros(3))
+    'numpy'
+    """
+    if isinstance(x, np.ndarray | np.generic):
+        return "numpy"
+    if hasattr(x, "__array_namespace__") and _module(x) == "array_api_strict":
+        return "strict"
+    compat = importlib.import_module("array_api_compat")
+    for name in ("torch", "jax", "cupy"):
+        if getattr(compat, f"is_{name}_array")(x):
+            return name
+    raise TypeError(
+        f"a {type(x).__module__}.{type(x).__name__} is no array; "
+        "pass one of NumPy, CuPy, PyTorch, JAX or array-api-strict"
+    )
+
+
+def _module(x: Array) -> str:
+    return type(x).__module__.partition(".")[0]
+
+
+def namespace(x: Array) -> Any:
+    """The Array API namespace of `x`: `numpy` itself for NumPy arrays.
+
+    >>> namespace(np.zeros(3)).__name__
+    'numpy'
+    """
+    kind = library(x)
+    if kind == "numpy":
+        return np
+    if kind == "strict":
+        return x.__array_namespace__()
+    return importlib.import_module("array_api_compat").array_namespace(x)
+
+
+def device_of(x: Array) -> Any:
+    """The library's own device object of `x`, for `device=`; None for a JAX tracer, which has none.
+
+    >>> device_of(np.zeros(3))
+    'cpu'
+    """
+    kind = library(x)
+    if kind == "numpy":
+        return "cpu"
+    if kind == "jax":
+        return getattr(x, "device", None) if _is_concrete(x) else None
+    return x.device
+
+
+def _is_concrete(x: Array) -> bool:
+    return not isinstance(x, importlib.import_module("jax").core.Tracer)
+
+
+def index_dtype(xp: Any) -> Any:
+    """The integer dtype in which `xp` counts places: int64, or int32 on JAX without x64."""
+    return xp.__array_namespace_info__().default_dtypes()["indexing"]
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """Copy an array of any library and device to the host.
+
+    >>> to_numpy(np.arange(3))
+    array([0, 1, 2])
+    """
+    kind = library(x)
+    if kind == "torch":
+        return x.detach().cpu().numpy()
+    if kind == "cupy":
+        return x.get()
+    if kind == "strict":
+        return np.asarray(x._array)
+    return np.asarray(x)
+
+
+class Memory(NamedTuple):
+    """Bytes of a device's memory."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where arrays live: a library and, within it, one of its devices.
+
+    >>> device("cpu").asarray([1.5, 2.0], "float32")
+    array([1.5, 2. ], dtype=float32)
+    """
+
+    name: str
+    library: str
+    handle: Any
+
+    @property
+    def xp(self) -> Any:
+        """The Array API namespace of this device's arrays."""
+        if self.library == "numpy":
+            return np
+        if self.library == "strict":
+            return importlib.import_module("array_api_strict")
+        if self.library == "jax":
+            return importlib.import_module("jax.numpy")
+        return importlib.import_module(f"array_api_compat.{self.library}")
+
+    def asarray(self, a: Any, dtype: str | None = None) -> Array:
+        """Move `a` (an array of any library, or nested sequences) to this device.
+
+        `dtype` is a name such as "float32"; None keeps what `a` has. The values are copied unless
+        `a` is a NumPy array that needs no change on this device.
+        """
+        host = to_numpy(a) if hasattr(a, "shape") else np.asarray(a)
+        host = host if dtype is None else host.astype(dtype, copy=False)
+        if self.library == "numpy":
+            return host
+        if self.library == "cupy":
+            with self.handle:
+                return self.xp.asarray(host)
+        if self.library == "torch":  # torch.asarray would share memory, and refuses negative strides
+            return self.xp.asarray(host.copy(), device=self.handle)
+        return self.xp.asarray(host, device=self.handle)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """Copy an array to the host."""
+        return to_numpy(x)
+
+    def synchronize(self) -> None:
+        """Wait until all work queued on this device is done."""
+        if self.library == "cupy":
+            self.handle.synchronize()
+        elif self.library == "torch" and self.handle.type == "cuda":
+            importlib.import_module("torch").cuda.synchronize(self.handle)
+        elif self.library == "jax":
+            # JAX runs a device's work in order, so a fresh result is the last one
+            self.asarray(np.zeros(1, np.float32)).block_until_ready()
+
+    def memory(self) -> Memory | None:
+        """Free and total bytes of the device's memory; None where the system does not tell."""
+        if self.library == "cupy":
+            with self.handle:
+                return Memory(*importlib.import_module("cupy").cuda.runtime.memGetInfo())
+        if self.library == "torch" and self.handle.type == "cuda":
+            return Memory(*importlib.import_module("torch").cuda.mem_get_info(self.handle))
+        try:
+            page = os.sysconf("SC_PAGE_SIZE")
+            return Memory(
+                page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
+            )
+        except (AttributeError, OSError, ValueError):
+            return None
+
+
+def device(spec: str | Device = "auto") -> Device:
+    """Find a device by name.
+
+    "cpu" is NumPy, "cuda" and "cuda:1" CuPy, "torch", "torch:cuda:0" PyTorch, "jax", "jax:gpu:0"
+    JAX, "strict" array-api-strict. "auto" takes the environment variable XPCNN_DEVICE if set, else
+    "cuda" where CuPy finds a GPU, else "cpu".
+
+    Raises ValueError for a name that is none of these, RuntimeError for a device that this machine
+    does not have, saying why. Nothing falls back silently.
+
+    >>> device("cpu").name
+    'cpu'
+    """
+    if isinstance(spec, Device):
+        return spec
+    if spec == "auto":
+        spec = os.environ.get("XPCNN_DEVICE") or ("cuda" if _why_no_cuda() is None else "cpu")
+    kind, _, rest = spec.partition(":")
+    try:
+        find = _FINDERS[kind]
+    except KeyError:
+        raise ValueError(
+            f"device({spec!r}): no such device; choose auto, cpu, cuda, cuda:1, torch, "
+            "torch:cuda:0, jax or strict"
+        ) from None
+    try:
+        return find(rest)
+    except ImportError as error:
+        raise RuntimeError(f"device({spec!r}): {error}; {_INSTALL[kind]}") from error
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"device({spec!r}): {error}") from error
+
+
+def _cpu(rest: str) -> Device:
+    if rest:
+        raise ValueError(f"the host has no device {rest!r}; use 'cpu'")
+    return Device("cpu", "numpy", "cpu")
+
+
+def _strict(rest: str) -> Device:
+    strict = importlib.import_module("array_api_strict")
+    if rest:
+        raise ValueError(f"array-api-strict has no device {rest!r} here; use 'strict'")
+    return Device("strict", "strict", strict.Device("CPU_DEVICE"))
+
+
+def _cuda(rest: str) -> Device:
+    reason = _why_no_cuda()
+    if reason:
+        raise RuntimeError(f"device('cuda'): {reason}")
+    cupy = importlib.import_module("cupy")
+    index, count = int(rest or 0), cupy.cuda.runtime.getDeviceCount()
+    if not 0 <= index < count:
+        raise ValueError(f"there is no GPU {index}; this machine has {count}, from cuda:0")
+    return Device(f"cuda:{index}", "cupy", cupy.cuda.Device(index))
+
+
+def _why_no_cuda() -> str | None:
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed; {_INSTALL['cuda']}"
+    try:
+        count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
+    except Exception as error:  # a missing or old driver raises the library's own kinds
+        return f"CuPy finds no usable NVIDIA driver ({error}); install or update the driver"
+    return None if count else "CuPy sees no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+
+
+def _torch(rest: str) -> Device:
+    torch = importlib.import_module("torch")
+    try:
+        handle = torch.device(rest or "cpu")
+        torch.empty(0, device=handle)
+    except (RuntimeError, AssertionError) as error:
+        raise RuntimeError(f"device('torch:{rest}'): {str(error).splitlines()[0]}") from error
+    return Device(f"torch:{handle}", "torch", handle)
+
+
+def _jax(rest: str) -> Device:
+    jax = importlib.import_module("jax")
+    platform, _, index = rest.partition(":")
+    handles = jax.devices(platform or None)
+    handle = handles[int(index or 0)]
+    return Device(f"jax:{handle.platform}:{handle.id}", "jax", handle)
+
+
+_FINDERS = {"cpu": _cpu, "cuda": _cuda, "torch": _torch, "jax": _jax, "strict": _strict}
+_INSTALL = {
+    "cuda": "install the GPU extra: pip install 'xpcnn[cuda12]' or 'xpcnn[cuda13]'",
+    "torch": "install PyTorch: pip install torch",
+    "jax": "install JAX: pip install jax",
+    "strict": "install it: pip install array-api-strict",
+}
+
+
+class Found(NamedTuple):
+    """One line of `devices()`: `device` is None where `detail` says why there is none."""
+
+    name: str
+    device: Device | None
+    detail: str
+
+
+def devices() -> list[Found]:
+    """What this machine has, and why not the rest.
+
+    >>> devices()[0].name
+    'cpu'
+    """
+    found = []
+    for name in _FINDERS:
+        try:
+            one = device(name)
+            memory = one.memory()
+            size = f", {memory.total / 2**30:.1f} GiB of memory" if memory else ""
+            found.append(Found(name, one, f"{one.library} arrays on {one.name}{size}"))
+        except (RuntimeError, ValueError) as error:
+            found.append(Found(name, None, str(error).partition(": ")[2]))
+    return found
+
+
+def require_same(call: str, arrays: dict[str, Array]) -> None:
+    """Raise TypeError unless all arrays are of one library and, where told, on one device.
+
+    >>> require_same("conv2d", {"x": np.zeros(1), "w": np.zeros(1)})
+    """
+    places = {name: _place(call, name, x) for name, x in arrays.items()}
+    (first, here), *rest = places.items()
+    for name, there in rest:
+        if there[0] != here[0] or (there[1] != here[1] and None not in (there[1], here[1])):
+            raise TypeError(
+                f"{call}: {first} is a {here[0]} array on {here[1]} and {name} a {there[0]} array "
+                f"on {there[1]}; move one explicitly, for example by xpcnn.device(...).asarray"
+            )
+
+
+def _place(call: str, name: str, x: Array) -> tuple[str, Any]:
+    try:
+        return library(x), device_of(x)
+    except TypeError as error:
+        raise TypeError(f"{call}: {name}: {error}") from None
+
+
+def product(numbers: Any) -> int:
+    """Product of integers as a Python int."""
+    return math.prod(int(n) for n in numbers)

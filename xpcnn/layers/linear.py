@@ -1,0 +1,93 @@
+"""Layers that are a product with a weight matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import ops
+from .._xp import product
+from ..random import Key, fold_in
+from ..window import Padding, Size, pool_window
+from .base import OpLayer, Shape, channels, per_axis, sizes
+from .initializers import initialize
+from .tree import Tree
+
+
+@dataclass(frozen=True, repr=False)
+class Linear(OpLayer):
+    """Product with a matrix: (in,) to (out_features,): `ops.linear`.
+
+    Parameters: weight (out, in), bias (out,) unless bias=False. `in` is inferred.
+
+    >>> from xpcnn import random
+    >>> Linear(10).init(random.key(0), (64,))[0]["weight"].shape
+    (10, 64)
+
+    Source: torch.nn.Linear, with He initialisation.
+    """
+
+    out_features: int
+    bias: bool = True
+    weight_init: str = "he_normal"
+
+    op = staticmethod(ops.linear)
+    weights = ("weight", "bias")
+    own = ("out_features", "bias", "weight_init")
+
+    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+        if not in_shape:
+            raise ValueError("Linear: in_shape must be (in,), without a batch axis; it is ()")
+        shape = (self.out_features, in_shape[-1])
+        params = {"weight": initialize(self.weight_init, fold_in(key, 0), shape)}
+        if self.bias:
+            params["bias"] = np.zeros(self.out_features)
+        return params, self.out_shape(params, in_shape)
+
+
+@dataclass(frozen=True, repr=False)
+class LocallyConnected2d(OpLayer):
+    """A convolution of images (C, H, W) that shares no weights: `ops.locally_connected2d`.
+
+    Parameters: weight (OH, OW, O, C, KH, KW), bias (O, OH, OW) unless bias=False. Each place's
+    weights are drawn as a convolution's would be.
+
+    >>> from xpcnn import random
+    >>> params, _ = LocallyConnected2d(20, 8, stride=2, padding=1).init(random.key(0), (3, 32, 32))
+    >>> sum(array.size for array in params.values())
+    756560
+
+    Source: Keras' LocallyConnected2D.
+    """
+
+    out_channels: int
+    kernel_size: Size
+    stride: Size = 1
+    padding: Padding = 0
+    dilation: Size = 1
+    bias: bool = True
+    weight_init: str = "he_normal"
+
+    op = staticmethod(ops.locally_connected2d)
+    weights = ("weight", "bias")
+    own = ("out_channels", "kernel_size", "bias", "weight_init")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        per_axis(self, 2, "kernel_size", "stride", "padding", "dilation")
+
+    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+        in_channels = channels(self, in_shape, 2)
+        name = type(self).__name__
+        space = pool_window(
+            name, 2, (1, *in_shape), self.kernel_size, self.stride, self.padding, self.dilation
+        ).out_size
+        # all places drawn as one convolution of many outputs: the fan-in is each place's own
+        each = (in_channels, *sizes(self.kernel_size, 2))
+        outputs = (*space, self.out_channels)
+        drawn = initialize(self.weight_init, fold_in(key, 0), (product(outputs), *each))
+        params = {"weight": np.reshape(drawn, (*outputs, *each))}
+        if self.bias:
+            params["bias"] = np.zeros((self.out_channels, *space))
+        return params, self.out_shape(params, in_shape)

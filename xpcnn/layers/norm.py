@@ -1,0 +1,154 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import ops
+from .._xp import Array, product
+from ..random import Key
+from .base import Layer, OpLayer, Shape, per_axis, sizes, wanted
+from .tree import Tree
+
+
+class _Affine(OpLayer):
+    affine: bool
+    weights = ("weight", "bias")
+
+    def _affine_shape(self, in_shape: Shape) -> Shape:
+        return in_shape[:1]
+
+    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+        shape = self._affine_shape(in_shape)
+        params = {"weight": np.ones(shape), "bias": np.zeros(shape)} if self.affine else {}
+        return params, self.out_shape(params, in_shape)
+
+
+@dataclass(frozen=True, repr=False)
+class BatchNorm(Layer):
+    """Normalise each channel of (C, *space) over the batch, then scale and shift.
+
+    Training uses the batch's own mean and biased variance; inference the running ones. Parameters:
+    weight and bias (C,) unless affine=False; buffers: running_mean and running_var (C,), whose next
+    values `vjp` gives under their names in grads: (1 - momentum) old + momentum batch, the batch's
+    variance unbiased.
+
+    Raises ValueError in training where a channel has a single value.
+
+    Source: torch.nn.BatchNorm2d; Ioffe & Szegedy, "Batch normalization", 2015.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+    affine: bool = True
+
+    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+        if not in_shape:
+            raise ValueError("BatchNorm: in_shape must be (C, *space); it is ()")
+        shape = in_shape[:1]
+        params = {"weight": np.ones(shape), "bias": np.zeros(shape)} if self.affine else {}
+        params |= {"running_mean": np.zeros(shape), "running_var": np.ones(shape)}
+        return params, self.out_shape(params, in_shape)
+
+    def __call__(self, params: Tree, x: Array) -> Array:
+        return ops.batch_norm(x, *self._arrays(params), eps=self.eps)
+
+    def vjp(self, params, x, *, key=None, wrt=None):
+        asked = wanted(self, wrt)
+        mean, var, weight, bias = self._arrays(params)
+        if "params" not in asked:
+            y, op_pull = ops.batch_norm.vjp(x, mean, var, weight, bias, eps=self.eps, wrt=asked)
+            return y, lambda dy: ({}, op_pull(dy)[0])
+        names = ("x",) * ("x" in asked) + ("weight", "bias")
+        (y, *batch), op_pull = ops.batch_norm_train.vjp(x, weight, bias, eps=self.eps, wrt=names)
+        buffers = self._next(mean, var, *batch, count=x.shape[0] * product(x.shape[2:]))
+
+        def pull(dy: Array) -> tuple[Tree, Array]:
+            dx, dw, db = op_pull(dy)
+            return ({"weight": dw, "bias": db} if self.affine else {}) | buffers, dx
+
+        return y, pull
+
+    def _arrays(self, params: Tree) -> list[Array]:
+        return [params.get(n) for n in ("running_mean", "running_var", "weight", "bias")]
+
+    def _next(self, mean, var, batch_mean, batch_var, count: int) -> Tree:
+        new, unbiased = self.momentum, count / (count - 1)
+        return {
+            "running_mean": (1.0 - new) * mean + new * batch_mean,
+            "running_var": (1.0 - new) * var + new * unbiased * batch_var,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class LayerNorm(_Affine):
+    """Normalise each sample over its last axes, `normalized_shape`: `ops.layer_norm`.
+
+    Parameters: weight and bias of normalized_shape unless affine=False.
+
+    Source: torch.nn.LayerNorm.
+    """
+
+    normalized_shape: int | Shape
+    eps: float = 1e-5
+    affine: bool = True
+
+    op = staticmethod(ops.layer_norm)
+    own = ("affine",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        per_axis(self, 1, "normalized_shape")
+
+    def _affine_shape(self, in_shape: Shape) -> Shape:
+        return sizes(self.normalized_shape, 1)
+
+
+@dataclass(frozen=True, repr=False)
+class GroupNorm(_Affine):
+    """Normalise each sample's channels in groups: `ops.group_norm`.
+
+    Parameters: weight and bias (C,) unless affine=False.
+
+    Source: torch.nn.GroupNorm.
+    """
+
+    num_groups: int
+    eps: float = 1e-5
+    affine: bool = True
+
+    op = staticmethod(ops.group_norm)
+    own = ("affine",)
+
+
+@dataclass(frozen=True, repr=False)
+class InstanceNorm(_Affine):
+    """Normalise each channel of each sample over its space: `ops.instance_norm`.
+
+    Parameters: with affine=True weight and bias (C,).
+
+    Source: torch.nn.InstanceNorm2d.
+    """
+
+    eps: float = 1e-5
+    affine: bool = False
+
+    op = staticmethod(ops.instance_norm)
+    own = ("affine",)
+
+
+@dataclass(frozen=True, repr=False)
+class LocalResponseNorm(OpLayer):
+    """Divide by a power of the neighbouring channels' squares: `ops.local_response_norm`.
+
+    Source: torch.nn.LocalResponseNorm; Krizhevsky et al., AlexNet, 2012.
+    """
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+    op = staticmethod(ops.local_response_norm)

@@ -1,0 +1,26 @@
+"""Channels-last arguments are permuted views: everything below an op sees logical NCHW."""
+
+from __future__ import annotations
+
+from .._xp import Array, namespace
+
+NAMES = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+
+
+def channels_first(call: str, x: Array, layout: str, rank: int) -> Array:
+    """View x, laid out as `layout` names, as (N, C, *space)."""
+    first, last = NAMES[rank]
+    if layout not in (first, last):
+        raise ValueError(f"{call}: layout={layout!r}; give {first!r} or {last!r}")
+    if layout == first:
+        return x
+    if x.ndim != rank + 2:
+        raise ValueError(f"{call}: x must be ({', '.join(last)}); x is {tuple(x.shape)}")
+    return namespace(x).permute_dims(x, (0, rank + 1, *range(1, rank + 1)))
+
+
+def from_channels_first(y: Array, layout: str) -> Array:
+    """View y (N, C, *space) as `layout` names."""
+    if layout[1] == "C":
+        return y
+    return namespace(y).permute_dims(y, (0, *range(2, y.ndim), 1))
