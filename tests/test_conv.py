@@ -142,10 +142,10 @@ def test_wrt_leaves_out_what_is_not_wanted(xp):
 
 
 def test_half_precision_is_computed_in_float32_and_rounded_once(xp):
-    """Sums of 4096 would stick at 2048 in float16."""
+    """A sum of 4096 halves would stick at 1024 in float16."""
     if xp.name == "strict":
         pytest.skip("array-api-strict has no float16")
-    x, w = np.full((1, 1, 1, 4096), 0.5, np.float16), np.ones((1, 1, 1, 4096), np.float16)
+    x, w = np.full((1, 4096, 1, 1), 0.5, np.float16), np.ones((1, 4096, 1, 1), np.float16)
     y, (dx, dw, _) = vjp_of(ops.conv2d, [x, w, None], np.ones((1, 1, 1, 1), np.float16), xp=xp)
     assert y.item() == 2048.0
     np.testing.assert_array_equal(dx, w)

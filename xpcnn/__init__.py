@@ -21,7 +21,7 @@ _HOME = {
 }
 _MODULES = ("data", "engines", "io", "layers", "models", "ops", "optim", "random", "training")
 
-__all__ = [*_HOME, *_MODULES]  # noqa: PLE0604
+__all__ = [*_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,8 @@ Array = Any
 
 LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
 
+_NUMPY = (np.ndarray, np.generic)
+
 
 def library(x: Array) -> str:
     """Name of the library that `x` belongs to: one of `LIBRARIES`.
@@ -29,7 +31,7 @@ def library(x: Array) -> str:
     >>> library(np.zeros(3))
     'numpy'
     """
-    if isinstance(x, np.ndarray | np.generic):
+    if isinstance(x, _NUMPY):
         return "numpy"
     if hasattr(x, "__array_namespace__") and _module(x) == "array_api_strict":
         return "strict"
@@ -38,8 +40,7 @@ def library(x: Array) -> str:
         if getattr(compat, f"is_{name}_array")(x):
             return name
     raise TypeError(
-        f"a {type(x).__module__}.{type(x).__name__} is no array; "
-        "pass one of NumPy, CuPy, PyTorch, JAX or array-api-strict"
+        f"{type(x).__name__} is no array; pass one of NumPy, CuPy, PyTorch, JAX or array-api-strict"
     )
 
 
@@ -135,15 +136,18 @@ class Device:
 
         `dtype` is a name such as "float32"; None keeps what `a` has. The values are copied unless
         `a` is a NumPy array that needs no change on this device.
+
+        Raises TypeError or ValueError where that makes no array of numbers.
         """
-        host = to_numpy(a) if hasattr(a, "shape") else np.asarray(a)
-        host = host if dtype is None else host.astype(dtype, copy=False)
+        host = _on_host(a, dtype)
         if self.library == "numpy":
             return host
         if self.library == "cupy":
             with self.handle:
                 return self.xp.asarray(host)
-        if self.library == "torch":  # torch.asarray would share memory, and refuses negative strides
+        if (
+            self.library == "torch"
+        ):  # torch.asarray would share memory, and refuses negative strides
             return self.xp.asarray(host.copy(), device=self.handle)
         return self.xp.asarray(host, device=self.handle)
 
@@ -170,11 +174,22 @@ class Device:
             return Memory(*importlib.import_module("torch").cuda.mem_get_info(self.handle))
         try:
             page = os.sysconf("SC_PAGE_SIZE")
-            return Memory(
-                page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
-            )
+            return Memory(page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES"))
         except (AttributeError, OSError, ValueError):
             return None
+
+
+def _on_host(a: Any, dtype: str | None) -> np.ndarray:
+    try:
+        host = to_numpy(a) if hasattr(a, "shape") else np.asarray(a)
+        host = host if dtype is None else host.astype(dtype, copy=False)
+    except (TypeError, ValueError) as error:  # NumPy's own words on ragged lists and dtypes
+        raise type(error)(
+            f"asarray: {error}; give numbers in rows of one length, and a dtype such as 'float32'"
+        ) from error
+    if host.dtype.kind in "OSU":
+        raise TypeError(f"asarray: this {type(a).__name__} does not hold numbers; give numbers")
+    return host
 
 
 def device(spec: str | Device = "auto") -> Device:
@@ -184,30 +199,34 @@ def device(spec: str | Device = "auto") -> Device:
     JAX, "strict" array-api-strict. "auto" takes the environment variable XPCNN_DEVICE if set, else
     "cuda" where CuPy finds a GPU, else "cpu".
 
-    Raises ValueError for a name that is none of these, RuntimeError for a device that this machine
-    does not have, saying why. Nothing falls back silently.
+    Raises TypeError for what is no name, ValueError for a name that is none of these, RuntimeError
+    for a device that this machine does not have, saying why. Nothing falls back silently.
 
     >>> device("cpu").name
     'cpu'
     """
     if isinstance(spec, Device):
         return spec
+    call = f"device({spec!r})"
+    if not isinstance(spec, str):
+        raise TypeError(f"{call}: give a name, such as 'cpu' or 'cuda:1', or a Device")
     if spec == "auto":
         spec = os.environ.get("XPCNN_DEVICE") or ("cuda" if _why_no_cuda() is None else "cpu")
+        call = f"device('auto'), found to be {spec!r}"
     kind, _, rest = spec.partition(":")
-    try:
-        find = _FINDERS[kind]
-    except KeyError:
+    if kind not in _FINDERS:
         raise ValueError(
-            f"device({spec!r}): no such device; choose auto, cpu, cuda, cuda:1, torch, "
-            "torch:cuda:0, jax or strict"
-        ) from None
+            f"{call}: no such device; choose auto, cpu, cuda, cuda:1, torch, torch:cuda:0, jax or "
+            "strict"
+        )
     try:
-        return find(rest)
+        return _FINDERS[kind](rest)
     except ImportError as error:
-        raise RuntimeError(f"device({spec!r}): {error}; {_INSTALL[kind]}") from error
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"device({spec!r}): {error}") from error
+        raise RuntimeError(f"{call}: {error}; {_INSTALL[kind]}") from error
+    except ValueError as error:
+        raise ValueError(f"{call}: {error}") from error
+    except (RuntimeError, AssertionError) as error:  # PyTorch's and JAX's, some lines long
+        raise RuntimeError(f"{call}: {str(error).splitlines()[0]}") from error
 
 
 def _cpu(rest: str) -> Device:
@@ -226,12 +245,17 @@ def _strict(rest: str) -> Device:
 def _cuda(rest: str) -> Device:
     reason = _why_no_cuda()
     if reason:
-        raise RuntimeError(f"device('cuda'): {reason}")
+        raise RuntimeError(reason)
     cupy = importlib.import_module("cupy")
-    index, count = int(rest or 0), cupy.cuda.runtime.getDeviceCount()
-    if not 0 <= index < count:
-        raise ValueError(f"there is no GPU {index}; this machine has {count}, from cuda:0")
+    index = _index(rest, cupy.cuda.runtime.getDeviceCount())
     return Device(f"cuda:{index}", "cupy", cupy.cuda.Device(index))
+
+
+def _index(text: str, count: int) -> int:
+    """The number of a device, of which there are `count`; the first where none is given."""
+    if not (text or "0").isdecimal() or int(text or "0") >= count:
+        raise ValueError(f"there is no number {text!r}; give one from 0 to {count - 1}")
+    return int(text or "0")
 
 
 def _why_no_cuda() -> str | None:
@@ -246,11 +270,8 @@ def _why_no_cuda() -> str | None:
 
 def _torch(rest: str) -> Device:
     torch = importlib.import_module("torch")
-    try:
-        handle = torch.device(rest or "cpu")
-        torch.empty(0, device=handle)
-    except (RuntimeError, AssertionError) as error:
-        raise RuntimeError(f"device('torch:{rest}'): {str(error).splitlines()[0]}") from error
+    handle = torch.device(rest or "cpu")
+    torch.empty(0, device=handle)  # fails where this machine lacks it
     return Device(f"torch:{handle}", "torch", handle)
 
 
@@ -258,7 +279,7 @@ def _jax(rest: str) -> Device:
     jax = importlib.import_module("jax")
     platform, _, index = rest.partition(":")
     handles = jax.devices(platform or None)
-    handle = handles[int(index or 0)]
+    handle = handles[_index(index, len(handles))]
     return Device(f"jax:{handle.platform}:{handle.id}", "jax", handle)
 
 
@@ -302,17 +323,27 @@ def require_same(call: str, arrays: dict[str, Array]) -> None:
 
     >>> require_same("conv2d", {"x": np.zeros(1), "w": np.zeros(1)})
     """
-    places = {name: _place(call, name, x) for name, x in arrays.items()}
-    (first, here), *rest = places.items()
-    for name, there in rest:
-        if there[0] != here[0] or (there[1] != here[1] and None not in (there[1], here[1])):
-            raise TypeError(
-                f"{call}: {first} is a {here[0]} array on {here[1]} and {name} a {there[0]} array "
-                f"on {there[1]}; move one explicitly, for example by xpcnn.device(...).asarray"
-            )
+    if all(type(x) is np.ndarray for x in arrays.values()):
+        return  # by far the most frequent, and the cheapest to see
+    first, *rest = ((name, place_of(call, name, x)) for name, x in arrays.items())
+    for other in rest:
+        require_same_place(call, first, other)
 
 
-def _place(call: str, name: str, x: Array) -> tuple[str, Any]:
+def require_same_place(
+    call: str, first: tuple[str, tuple[str, Any]], other: tuple[str, tuple[str, Any]]
+) -> None:
+    """The same for two names with their places, where the arrays themselves are not at hand."""
+    (name, here), (other_name, there) = first, other
+    if there[0] != here[0] or (there[1] != here[1] and None not in (there[1], here[1])):
+        raise TypeError(
+            f"{call}: {name} is a {here[0]} array on {here[1]} and {other_name} a {there[0]} array "
+            f"on {there[1]}; move one explicitly, for example by xpcnn.device(...).asarray"
+        )
+
+
+def place_of(call: str, name: str, x: Array) -> tuple[str, Any]:
+    """(library, device) of x. Raises TypeError, naming it, where it is no array."""
     try:
         return library(x), device_of(x)
     except TypeError as error:

@@ -10,14 +10,28 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-Ints = tuple[int, ...]
-Size = int | Sequence[int]
+from ._check import (
+    AXES,
+    Ints,
+    Size,
+    batch_hint,
+    entries,
+    is_int,
+    kind_of,
+    named,
+    require_axes,
+    require_count,
+    sizes,
+)  # fmt: skip
+
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
-_SPACE = {1: ("W",), 2: ("H", "W"), 3: ("D", "H", "W")}
+KEPT_PLACES = 128
+"""Windows of kernels up to this size are kept: a larger one's taps would hold too much memory."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +90,26 @@ class Window:
         return slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)
 
     @property
+    def whole(self) -> tuple[slice, ...]:
+        """The box of all outputs."""
+        return tuple(slice(0, n) for n in self.out_size)
+
+    @functools.cached_property
     def reads_padding(self) -> bool:
         """Whether any output reads outside the input."""
-        whole = tuple(slice(0, n) for n in self.out_size)
-        return len(self.taps) < len(self.places) or any(out != whole for _, out, _ in self.taps)
+        return len(self.taps) < math.prod(self.kernel) or any(
+            outputs != self.whole for _, outputs, _ in self.taps
+        )
 
     def part(self, outputs: Sequence[slice]) -> Window:
         """The window of a box of outputs alone, over the same input."""
+        if tuple(outputs) == self.whole:
+            return self  # and with it the taps, if they are known
         padding = tuple(
             (before - box.start * stride, after)
-            for box, stride, (before, after) in zip(
-                outputs, self.stride, self.padding, strict=True
-            )
+            for box, stride, (before, after) in zip(outputs, self.stride, self.padding, strict=True)
         )
-        out_size = tuple(box.stop - box.start for box in outputs)
-        return Window(
-            self.in_size, self.kernel, self.stride, self.dilation, padding, out_size, self.groups
-        )
+        return replace(self, padding=padding, out_size=tuple(b.stop - b.start for b in outputs))
 
     def adjoint(self) -> Window:
         """The window by which a stride-1 convolution's data gradient is a convolution.
@@ -103,10 +120,7 @@ class Window:
             (span - 1 - before, span - 1 - after)
             for span, (before, after) in zip(self.span, self.padding, strict=True)
         )
-        return Window(
-            self.out_size, self.kernel, self.stride, self.dilation, padding, self.in_size,
-            self.groups,
-        )  # fmt: skip
+        return replace(self, in_size=self.out_size, padding=padding, out_size=self.in_size)
 
     @property
     def span(self) -> Ints:
@@ -134,17 +148,9 @@ class Window:
 
 
 def conv_window(
-    call: str,
-    rank: int,
-    x_shape: Ints,
-    w_shape: Ints,
-    b_shape: Ints | None,
-    stride: Size,
-    padding: Padding,
-    dilation: Size,
-    groups: int,
-    exact: bool = False,
-) -> Window:
+    call: str, rank: int, x_shape: Ints, w_shape: Ints, b_shape: Ints | None, stride: Size,
+    padding: Padding, dilation: Size, groups: int, exact: bool = False,
+) -> Window:  # fmt: skip
     """Window of a convolution of x (N, C, *space) by w (O, C/G, *kernel) and b (O,).
 
     Raises ValueError where the shapes do not fit, restating the call.
@@ -152,35 +158,15 @@ def conv_window(
     >>> conv_window("conv2d", 2, (2, 3, 8, 8), (4, 3, 3, 3), None, 2, 1, 1, 1).out_size
     (4, 4)
     """
-    _require_batched(call, x_shape, rank)
     x_shape, w_shape = tuple(x_shape), tuple(w_shape)
-    if len(w_shape) != rank + 2:
-        raise ValueError(f"{call}: w must be {_layout('O', 'C/G', rank, 'K')}; w is {w_shape}")
-    _require_groups(call, groups)
-    out_channels, per_group = w_shape[:2]
-    if x_shape[1] != per_group * groups or out_channels % groups:
-        raise ValueError(
-            f"{call}: w {_named(w_shape, rank, kernel=True)} needs x with {per_group * groups} "
-            f"channels at groups={groups}"
-            + (f" and O divisible by {groups}" if out_channels % groups else "")
-            + f"; x is {_named(x_shape, rank)}"
-        )
-    _require_bias(call, b_shape, out_channels)
-    return _window(call, x_shape[2:], w_shape[2:], stride, padding, dilation, groups, exact=exact)
+    _require_arrays(call, rank, x_shape, w_shape, b_shape, groups, ("O", "C/G"))
+    return _window(call, x_shape[2:], w_shape[2:], stride, padding, dilation, groups, exact)
 
 
 def conv_transpose_window(
-    call: str,
-    rank: int,
-    x_shape: Ints,
-    w_shape: Ints,
-    b_shape: Ints | None,
-    stride: Size,
-    padding: Padding,
-    output_padding: Size,
-    groups: int,
-    dilation: Size,
-) -> Window:
+    call: str, rank: int, x_shape: Ints, w_shape: Ints, b_shape: Ints | None, stride: Size,
+    padding: Padding, output_padding: Size, groups: int, dilation: Size,
+) -> Window:  # fmt: skip
     """Window of the convolution whose data gradient the transposed convolution is.
 
     x is (N, C, *space) and w (C, O/G, *kernel): `in_size` is the transposed convolution's output
@@ -191,20 +177,11 @@ def conv_transpose_window(
     ... ).in_size
     (8, 8)
     """
-    _require_batched(call, x_shape, rank)
     x_shape, w_shape = tuple(x_shape), tuple(w_shape)
-    if len(w_shape) != rank + 2:
-        raise ValueError(f"{call}: w must be {_layout('C', 'O/G', rank, 'K')}; w is {w_shape}")
-    _require_groups(call, groups)
-    if x_shape[1] != w_shape[0] or x_shape[1] % groups:
-        raise ValueError(
-            f"{call}: w (C={w_shape[0]}, O/G={w_shape[1]}, ...) needs x with {w_shape[0]} channels, "
-            f"divisible by groups={groups}; x is {_named(x_shape, rank)}"
-        )
-    _require_bias(call, b_shape, w_shape[1] * groups)
-    kernel, stride = w_shape[2:], _sizes(call, "stride", stride, rank)
-    dilation = _sizes(call, "dilation", dilation, rank)
-    extra = _sizes(call, "output_padding", output_padding, rank, least=0)
+    _require_arrays(call, rank, x_shape, w_shape, b_shape, groups, ("C", "O/G"))
+    kernel, stride = w_shape[2:], sizes(call, "stride", stride, rank)
+    dilation = sizes(call, "dilation", dilation, rank)
+    extra = sizes(call, "output_padding", output_padding, rank, least=0)
     pairs = _pairs(call, padding, x_shape[2:], kernel, stride, dilation, named=False)
     for e, s, d in zip(extra, stride, dilation, strict=True):
         if e >= max(s, d):
@@ -218,27 +195,18 @@ def conv_transpose_window(
             x_shape[2:], stride, pairs, dilation, kernel, extra, strict=True
         )
     )
-    if min(in_size) < 1 or 0 in kernel or 0 in x_shape[2:]:
+    if min(in_size) < 1:
         raise ValueError(
-            f"{call}: the output would be {_by(in_size)}; x is {_named(x_shape, rank)}, kernel "
-            f"{_by(kernel)}, stride {_by(stride)}, padding {pairs}: reduce the padding"
+            f"{call}: the output would be {_by(in_size)}, from x {x_shape} with kernel "
+            f"{_by(kernel)}, stride {_by(stride)} and padding {pairs}; reduce the padding"
         )
     return Window(in_size, kernel, stride, dilation, pairs, x_shape[2:], groups)
 
 
 def pool_window(
-    call: str,
-    rank: int,
-    x_shape: Ints,
-    kernel_size: Size,
-    stride: Size | None,
-    padding: Padding,
-    dilation: Size,
-    *,
-    ceil_mode: bool = False,
-    exact: bool = False,
-    covered: bool = False,
-) -> Window:
+    call: str, rank: int, x_shape: Ints, kernel_size: Size, stride: Size | None, padding: Padding,
+    dilation: Size, *, ceil_mode: bool = False, exact: bool = False, covered: bool = False,
+) -> Window:  # fmt: skip
     """Window of a pooling over x (N, C, *space); stride None means kernel_size.
 
     `covered` demands that every window meets the input.
@@ -246,41 +214,30 @@ def pool_window(
     >>> pool_window("avg_pool1d", 1, (1, 1, 5), 2, None, 0, 1).out_size
     (2,)
     """
-    _require_batched(call, x_shape, rank)
-    x_shape = tuple(x_shape)
-    kernel = _sizes(call, "kernel_size", kernel_size, rank)
+    require_axes(call, "x", x_shape, ("N", "C", *AXES[rank]))
+    kernel = sizes(call, "kernel_size", kernel_size, rank)
     stride = kernel if stride is None else stride
-    window = _window(
-        call, x_shape[2:], kernel, stride, padding, dilation, 1, exact=exact, ceil_mode=ceil_mode
-    )
-    if covered:
-        for name, counts in zip(_SPACE[rank], window.counts(False), strict=True):
-            if 0 in counts:
-                raise ValueError(
-                    f"{call}: along {name} window {counts.index(0)} lies wholly in the padding "
-                    f"{window.padding}; x is {_named(x_shape, rank)}: reduce the padding"
-                )
-    return window
+    in_size = tuple(x_shape[2:])
+    return _window(call, in_size, kernel, stride, padding, dilation, 1, exact, ceil_mode, covered)
 
 
 def fold_window(
-    call: str, cols_shape: Ints, output_size: Size, kernel_size: Size, stride: Size,
+    call: str, x_shape: Ints, output_size: Size, kernel_size: Size, stride: Size,
     padding: Padding, dilation: Size,
 ) -> Window:  # fmt: skip
-    """Window by which columns (N, C*K, L) came from an image (N, C, *output_size).
+    """Window by which columns x (N, C*K, L) came from an image (N, C, *output_size).
 
     >>> fold_window("fold", (1, 4, 9), 4, 2, 1, 0, 1).out_size
     (3, 3)
     """
-    rank, cols_shape = 2, tuple(cols_shape)
-    kernel = _sizes(call, "kernel_size", kernel_size, rank)
-    size = _sizes(call, "output_size", output_size, rank)
-    window = _window(call, size, kernel, stride, padding, dilation, 1)
-    k, length = _product(kernel), _product(window.out_size)
-    if len(cols_shape) != 3 or cols_shape[1] % k or cols_shape[2] != length:
+    kernel = sizes(call, "kernel_size", kernel_size, 2)
+    size = sizes(call, "output_size", output_size, 2)
+    window = _window(call, size, kernel, stride, padding, dilation)
+    k, length = math.prod(kernel), math.prod(window.out_size)
+    if len(x_shape) != 3 or x_shape[1] % k or x_shape[1] == 0 or x_shape[2] != length:
         raise ValueError(
-            f"{call}: columns of {_by(kernel)} windows over {_by(size)} must be (N, C*{k}, {length}); "
-            f"they are {cols_shape}"
+            f"{call}: columns of {_by(kernel)} windows over {_by(size)} must be (N, C*{k}, "
+            f"{length}); x is {tuple(x_shape)}{batch_hint(x_shape, 3)}"
         )
     return window
 
@@ -291,122 +248,106 @@ def spatial_shape(call: str, x_shape: Ints, output_size: Size) -> tuple[Ints, In
     >>> spatial_shape("adaptive_avg_pool2d", (1, 3, 9, 9), 4)
     ((9, 9), (4, 4))
     """
-    _require_batched(call, x_shape, 2)
-    if 0 in x_shape[2:]:
-        raise ValueError(f"{call}: x {_named(x_shape, 2)} has an empty plane; give it pixels")
-    return tuple(x_shape[2:]), _sizes(call, "output_size", output_size, 2)
+    require_axes(call, "x", x_shape, "NCHW")
+    return tuple(x_shape[2:]), sizes(call, "output_size", output_size, 2)
 
 
-def _window(call, in_size, kernel, stride, padding, dilation, groups, *, exact=False, ceil_mode=False):
+def _window(
+    call, in_size, kernel, stride, padding, dilation, groups=1, exact=False, ceil_mode=False,
+    covered=False,
+):  # fmt: skip
     rank = len(in_size)
-    stride = _sizes(call, "stride", stride, rank)
-    dilation = _sizes(call, "dilation", dilation, rank)
+    stride = sizes(call, "stride", stride, rank)
+    dilation = sizes(call, "dilation", dilation, rank)
     pairs = _pairs(call, padding, in_size, kernel, stride, dilation)
-    out_size = tuple(
-        _out_size(call, rank, axis, in_size, kernel, stride, dilation, pairs, exact, ceil_mode)
-        for axis in range(rank)
-    )
-    return Window(tuple(in_size), tuple(kernel), stride, dilation, pairs, out_size, groups)
+    make = _kept if math.prod(kernel) <= KEPT_PLACES else _made
+    return make(call, in_size, kernel, stride, dilation, pairs, groups, exact, ceil_mode, covered)
 
 
-def _out_size(call, rank, axis, in_size, kernel, stride, dilation, pairs, exact, ceil_mode):
+def _made(call, in_size, kernel, stride, dilation, pairs, groups, exact, ceil_mode, covered):
+    names = AXES[len(in_size)]
+    axes = zip(names, in_size, kernel, stride, dilation, pairs, strict=True)
+    out_size = tuple(_out_size(call, *axis, exact, ceil_mode) for axis in axes)
+    window = Window(in_size, kernel, stride, dilation, pairs, out_size, groups)
+    if covered:
+        for axis, counts in enumerate(window.counts(False)):
+            if 0 in counts:
+                raise ValueError(
+                    f"{call}: along {names[axis]} window {counts.index(0)} lies wholly in the "
+                    f"padding {pairs[axis]} of {in_size[axis]} elements; reduce the padding"
+                )
+    return window
+
+
+_kept = functools.lru_cache(maxsize=64)(_made)
+
+
+def _out_size(call, name, i, k, s, d, pair, exact, ceil_mode):
     """floor((i + p - d(k-1) - 1)/s) + 1, or its ceiling without windows that start beyond i."""
-    i, k, s, d = in_size[axis], kernel[axis], stride[axis], dilation[axis]
-    before, after = pairs[axis]
     span = d * (k - 1) + 1
-    room = i + before + after - span
-    name = _SPACE[rank][axis]
-    if k < 1 or i < 1 or room < 0:
+    room = i + sum(pair) - span
+    if room < 0:
         raise ValueError(
             f"{call}: along {name} a kernel of {k} (dilation {d}, so spanning {span}) does not fit "
-            f"{i} elements padded by {(before, after)}; it needs at least {max(span, 1)}"
+            f"{i} elements padded by {pair}; it needs at least {span}"
         )
     rest = room % s
     if exact and rest:
+        fitting = " or ".join(str(n) for n in (i - rest, i - rest + s) if n > 0)
         raise ValueError(
-            f"{call}: exact=True, but along {name} {i} elements padded by {(before, after)} leave "
-            f"a rest of {rest} at kernel {k}, stride {s}; {i - rest} or {i - rest + s} would fit"
+            f"{call}: exact=True, but along {name} {i} elements padded by {pair} leave "
+            f"a rest of {rest} at kernel {k}, stride {s}; {fitting} would fit"
         )
     out = room // s + 1
-    if ceil_mode and rest and out * s < i + before:
+    if ceil_mode and rest and out * s < i + pair[0]:
         out += 1
     return out
 
 
 def _pairs(call, padding, in_size, kernel, stride, dilation, named=True):
     """Padding as one (before, after) pair per axis."""
+    names = ("valid", "same", "same_lower") if named else ("valid",)
     rank = len(in_size)
-    if isinstance(padding, str):
+    if isinstance(padding, str) and padding in names:
         if padding == "valid":
             return ((0, 0),) * rank
-        if named and padding in ("same", "same_lower"):
-            totals = (
-                max(0, (-(-i // s) - 1) * s + d * (k - 1) + 1 - i)
-                for i, k, s, d in zip(in_size, kernel, stride, dilation, strict=True)
-            )
-            upper = padding == "same"
-            return tuple((t // 2, t - t // 2) if upper else (t - t // 2, t // 2) for t in totals)
-        raise ValueError(
-            f"{call}: padding={padding!r}; give "
-            + ("'valid', 'same', 'same_lower', " if named else "'valid', ")
-            + "an int, one int per axis, or (before, after) pairs"
+        totals = (
+            max(0, (-(-i // s) - 1) * s + d * (k - 1) + 1 - i)
+            for i, k, s, d in zip(in_size, kernel, stride, dilation, strict=True)
         )
-    if _is_int(padding):
-        padding = (padding,) * rank
-    pairs = tuple((p, p) if _is_int(p) else tuple(p) for p in padding)
-    if len(pairs) != rank or any(len(p) != 2 or not all(map(_is_int, p)) for p in pairs):
+        pairs = ((t // 2, t - t // 2) for t in totals)
+        return tuple(pairs if padding == "same" else (pair[::-1] for pair in pairs))
+    pairs = [entries(p, 2) for p in entries(padding, rank)]
+    numbers = [n for pair in pairs for n in pair]
+    if [len(pair) for pair in pairs] == [2] * rank and all(is_int(n) and n >= 0 for n in numbers):
+        return tuple((int(before), int(after)) for before, after in pairs)
+    raise (ValueError if isinstance(padding, str) else kind_of(numbers))(
+        f"{call}: padding={padding!r}; give {', '.join(map(repr, names))}, a non-negative int, one "
+        f"per axis ({', '.join(AXES[rank])}), or a (before, after) pair per axis"
+    )
+
+
+def _require_arrays(call, rank, x_shape, w_shape, b_shape, groups, names) -> None:
+    """Check x (N, C, *space), w and b; `names` are those of w's first two axes."""
+    x_axes = ("N", "C", *AXES[rank])
+    w_axes = (*names, *(f"K{name}" for name in AXES[rank]))
+    require_axes(call, "x", x_shape, x_axes)
+    require_axes(call, "w", w_shape, w_axes)
+    require_count(call, "groups", groups)
+    if w_shape[0] % groups:
         raise ValueError(
-            f"{call}: padding={padding!r} for {rank} spatial axes; give an int, {rank} ints or "
-            f"{rank} (before, after) pairs"
+            f"{call}: groups={groups} must divide {names[0]}; w is {named(w_axes, w_shape)}"
         )
-    if any(n < 0 for p in pairs for n in p):
-        raise ValueError(f"{call}: padding={padding!r} must not be negative; crop x instead")
-    return tuple((int(p), int(q)) for p, q in pairs)
-
-
-def _sizes(call, name, value, rank, least=1):
-    sizes = (value,) * rank if _is_int(value) else tuple(value)
-    if len(sizes) != rank or not all(map(_is_int, sizes)):
-        raise ValueError(f"{call}: {name}={value!r}; give an int or {rank} ints")
-    if min(sizes) < least:
-        raise ValueError(f"{call}: {name}={value!r} must be at least {least}")
-    return tuple(int(n) for n in sizes)
-
-
-def _is_int(value) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
-def _require_batched(call: str, x_shape: Ints, rank: int) -> None:
-    if len(x_shape) == rank + 2:
-        return
-    hint = ": pass x[None, ...] for a batch of one" if len(x_shape) == rank + 1 else ""
-    raise ValueError(f"{call}: x must be {_layout('N', 'C', rank)}; x is {tuple(x_shape)}{hint}")
-
-
-def _require_groups(call: str, groups: int) -> None:
-    if not _is_int(groups) or groups < 1:
-        raise ValueError(f"{call}: groups={groups!r} must be an int of at least 1")
-
-
-def _require_bias(call: str, b_shape: Ints | None, out_channels: int) -> None:
+    channels = w_shape[0], w_shape[1] * groups
+    out_channels, in_channels = channels if names[0] == "O" else channels[::-1]
+    if x_shape[1] != in_channels:
+        raise ValueError(
+            f"{call}: w {named(w_axes, w_shape)} needs x with {in_channels} channels at "
+            f"groups={groups}; x is {named(x_axes, x_shape)}"
+        )
     if b_shape is not None and tuple(b_shape) != (out_channels,):
         raise ValueError(f"{call}: b must be (O={out_channels},); b is {tuple(b_shape)}")
 
 
-def _layout(first: str, second: str, rank: int, prefix: str = "") -> str:
-    return f"({', '.join((first, second, *(prefix + s for s in _SPACE[rank])))})"
-
-
-def _named(shape: Ints, rank: int, kernel: bool = False) -> str:
-    names = ("O", "C/G") if kernel else ("N", "C")
-    space = (("K" if kernel else "") + s for s in _SPACE[rank])
-    return f"({', '.join(f'{a}={n}' for a, n in zip((*names, *space), shape, strict=True))})"
-
-
-def _by(sizes: Ints) -> str:
-    return "x".join(map(str, sizes))
-
-
-def _product(sizes: Ints) -> int:
-    return functools.reduce(lambda a, b: a * b, sizes, 1)
+def _by(ints: Ints) -> str:
+    return "x".join(map(str, ints))

@@ -170,13 +170,12 @@ def _dilate(x: Array, axis: int, stride: int) -> Array:
 
 
 def _extend(x: Array, axis: int, before: int, after: int, fill: float) -> Array:
-    """Pad along `axis` with `fill`; a negative amount crops."""
-    xp, size = namespace(x), x.shape[axis]
-    keep = slice(max(0, -before), size - max(0, -after))
-    x = x[(*(slice(None),) * axis, keep, ...)] if keep != slice(0, size) else x
+    """Pad along `axis` with `fill`; a negative amount crops, after what is padded."""
     parts = [_constant(x, axis, before, fill), x, _constant(x, axis, after, fill)]
     parts = [part for part in parts if part is not None]
-    return xp.concat(parts, axis=axis) if len(parts) > 1 else x
+    x = namespace(x).concat(parts, axis=axis) if len(parts) > 1 else x
+    keep = slice(max(0, -before), x.shape[axis] - max(0, -after))
+    return x[(*(slice(None),) * axis, keep, ...)] if min(before, after) < 0 else x
 
 
 def _constant(x: Array, axis: int, size: int, fill: float) -> Array | None:

@@ -35,6 +35,8 @@ Box = tuple[slice, ...]
 def conv(x: Array, w: Array, window: Window, b: Array | None = None) -> Array:
     out_channels, per_group = w.shape[:2]
     y = np.empty((x.shape[0], *window.out_size, out_channels), x.dtype)
+    if y.size == 0:
+        return np.moveaxis(y, -1, 1)
     images, weights = _grouped(x, window.groups), _pack(w, window.groups)
     product_of = _depthwise if per_group == 1 and window.groups > 1 else _columns_product
     for box, part in _blocks(y.shape[:-1], window, _bytes_of_columns(w, window)):

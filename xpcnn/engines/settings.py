@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from .._check import require_count
+
 NAMES = ("numpy", "generic")
 
 
@@ -32,9 +34,9 @@ def use(engine: str | None = None, *, workspace: int | None = None) -> Iterator[
 
     `engine`: "generic" (the definition, Array API only) or "numpy". `workspace`: bytes, 64 MiB
     unless set; an engine works in blocks that fit it. What is not given stays as it was. The
-    settings hold in this thread and task alone. Under jax.jit they act while the function is traced.
+    settings hold in this thread and task alone; under jax.jit, while the function is traced.
 
-    Raises ValueError for an unknown engine or a workspace below 1.
+    Raises ValueError for an unknown engine or a workspace below 1, TypeError where it is no int.
 
     >>> import numpy as np, xpcnn
     >>> with xpcnn.use("generic", workspace=2**20):
@@ -45,8 +47,8 @@ def use(engine: str | None = None, *, workspace: int | None = None) -> Iterator[
     """
     if engine is not None and engine not in NAMES:
         raise ValueError(f"use({engine!r}): no such engine; choose one of {', '.join(NAMES)}")
-    if workspace is not None and workspace < 1:
-        raise ValueError(f"use(workspace={workspace}): must be a positive number of bytes")
+    if workspace is not None:
+        require_count("use", "workspace", workspace)
     now = current()
     token = _settings.set(Settings(engine or now.engine, workspace or now.workspace))
     try:

@@ -1,4 +1,4 @@
-"""A trained model as one safetensors file: PyTorch's names and layouts, and all that predicting needs.
+"""A trained model as one safetensors file: PyTorch's names and layouts, and all predicting needs.
 
 The tensors are the flattened parameter tree. The metadata holds one JSON text under "xpcnn": the
 model's description, the shape and scaling of its images, and its labels. Nothing in it is
@@ -10,6 +10,7 @@ Source: https://huggingface.co/docs/safetensors.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from .._files import replacing
-from .._xp import to_numpy
+from .._xp import product, to_numpy
 from ..layers import Layer, build, describe, tree
+from ..layers.base import Shape
 from ..layers.tree import Tree
-from ..random import key
+from ..ops._layout import NAMES
 
 FORMAT = 1
+LARGEST = 1 << 28  # numbers in one image: more, and the description is damaged
 IGNORED = "num_batches_tracked"  # PyTorch's own count of batches, which nothing here needs
 
 
@@ -31,51 +34,72 @@ IGNORED = "num_batches_tracked"  # PyTorch's own count of batches, which nothing
 class Card:
     """What a model file tells of its model beside the layers.
 
-    `in_shape` is (C, H, W); `scale` multiplies uint8 images; `classes` are the labels and
-    `label_names` their names, one per output.
+    `in_shape` is (C, H, W); `scale` multiplies uint8 images; `classes` are the labels, one per
+    output; `label_names` their names, or None where labels are their own names; `layout` is that of
+    the images.
     """
 
-    in_shape: tuple[int, ...]
+    in_shape: Shape
     scale: float
     classes: tuple[int | str, ...]
-    label_names: tuple[str, ...]
+    label_names: tuple[str, ...] | None
     layout: str = "NCHW"
+
+    def check(self) -> None:
+        """Raise ValueError for what no model can have."""
+        whole = all(type(n) is int and n > 0 for n in self.in_shape)
+        fits = whole and product(self.in_shape) <= LARGEST
+        if not fits or self.layout not in NAMES.get(len(self.in_shape) - 1, ()):
+            raise ValueError(f"no images are {self.in_shape}, laid out as {self.layout!r}")
+        if type(self.scale) is not float or not math.isfinite(self.scale):
+            raise ValueError(f"no scale of images is {self.scale!r}")
+        same = set(map(type, self.classes)) in ({int}, {str}, {bool})
+        if not same or np.asarray(self.classes).dtype == object:  # integers beyond 64 bits
+            raise ValueError("its labels are not all integers or all strings")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("it has a label twice")
+        names = self.label_names
+        if names is not None and list(map(type, names)) != [str] * len(self.classes):
+            raise ValueError("its label names are not one string for each label")
 
 
 def save_model(path: str | os.PathLike[str], model: Layer, params: Tree, card: Card) -> None:
     """Write a model file, whole or not at all.
 
-    Raises ValueError where `path` is no place for a file, OSError where it cannot be written.
+    Raises ValueError where `path` is no place for a file or the model has layers of others' making,
+    OSError where the file cannot be written.
     """
     from safetensors.numpy import save
 
+    description = describe(model)
+    if build(description) != model:
+        raise ValueError(f"writing {path}: the model has layers that a file cannot tell: {model}")
     arrays = {
         name: np.ascontiguousarray(to_numpy(array)) for name, array in tree.flatten(params).items()
     }
-    about = {"format": FORMAT, "model": describe(model), **asdict(card)}
-    data = save(arrays, metadata={"xpcnn": json.dumps(about)})
+    about = json.dumps({"format": FORMAT, "model": description, **asdict(card)})
+    data = save(arrays, metadata={"xpcnn": about})
     with replacing(path) as file:
         file.write(data)
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[Layer, dict[str, Any], Card]:
+def load_model(path: str | os.PathLike[str]) -> tuple[Layer, Tree, Card]:
     """Read a model file: the model, its parameters as NumPy arrays, and its card.
 
-    Raises FileNotFoundError, or ValueError naming the file where it is damaged, holds another
-    program's tensors, or tensors that do not fit its own description.
+    Raises FileNotFoundError, IsADirectoryError, or ValueError naming the file where it is damaged,
+    holds another program's tensors, or tensors that do not fit its own description.
     """
     arrays, metadata = _read(Path(path))
     if "xpcnn" not in metadata:
         raise ValueError(f"{path}: is no xpcnn model, for its metadata lacks 'xpcnn'; train one")
     try:
         model, card = _parse(metadata["xpcnn"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # forged values may trip layers anywhere
         raise ValueError(f"{path}: its description of the model is damaged: {error}") from error
     try:
-        expected = tree.flatten(model.build(key(0), card.in_shape)[0])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its model takes no images {card.in_shape}: {error}") from error
-    return model, tree.unflatten(_matching(path, arrays, expected)), card
+        return model, _fitting(model, card, arrays), card
+    except Exception as error:
+        raise ValueError(f"{path}: its tensors do not fit its model: {error}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -85,23 +109,23 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise IsADirectoryError(f"{path}: is a folder; give a model file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; train a model first")
+    if not path.is_file():
+        raise ValueError(f"{path}: is a device or a pipe; give a model file")
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
-    except (SafetensorError, TypeError, AttributeError) as error:
+    except (SafetensorError, TypeError, AttributeError) as error:  # the last two: unknown dtypes
         raise ValueError(f"{path}: is no safetensors file, or damaged: {error}") from error
 
 
 def _parse(text: str) -> tuple[Layer, Card]:
     about = json.loads(text)
-    if about.pop("format") != FORMAT:
-        raise ValueError(f"it is of another version of xpcnn; this one reads format {FORMAT}")
-    model = build(about.pop("model"))
+    if not isinstance(about, dict) or about.pop("format", None) != FORMAT:
+        raise ValueError(f"it is not of format {FORMAT}, which this version of xpcnn reads")
+    model = build(about.pop("model", None))
     card = Card(**{name: _tuple(value) for name, value in about.items()})
-    sizes = all(isinstance(n, int) and 0 < n < 2**20 for n in card.in_shape)
-    if not sizes or len(card.classes) != len(card.label_names):
-        raise ValueError(f"in_shape {card.in_shape} or the labels make no sense")
+    card.check()
     return model, card
 
 
@@ -109,16 +133,20 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _matching(path, arrays: dict, expected: dict) -> dict[str, np.ndarray]:
+def _fitting(model: Layer, card: Card, arrays: dict[str, np.ndarray]) -> Tree:
+    """The tensors as the model's parameter tree; ValueError unless they are just what it needs."""
     arrays = {name: a for name, a in arrays.items() if name.rpartition(".")[2] != IGNORED}
-    if differing := arrays.keys() ^ expected.keys():
-        name = min(differing)
-        fault = "lacks" if name in expected else "holds"
-        raise ValueError(f"{path}: {fault} the tensor {name!r}, unlike its description")
-    for name, array in arrays.items():
-        if array.shape != expected[name].shape or array.dtype.kind != "f":
-            raise ValueError(
-                f"{path}: {name} must be floating {expected[name].shape}; it is {array.dtype} "
-                f"{array.shape}"
-            )
-    return {name: arrays[name] for name in expected}
+    dtypes = {array.dtype for array in arrays.values()}
+    if len(dtypes) > 1 or any(dtype.kind != "f" for dtype in dtypes):
+        raise ValueError(f"tensors must share a floating dtype, not {sorted(map(str, dtypes))}")
+    planned, out_shape = model.plan(card.in_shape)
+    expected = {name: parameter.shape for name, parameter in tree.flatten(planned).items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    for name in sorted(found.keys() ^ expected.keys()):
+        raise ValueError(f"they {'lack' if name in expected else 'hold'} {name!r}")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise ValueError(f"{name!r} is {found[name]} and should be {shape}")
+    if out_shape != (len(card.classes),):
+        raise ValueError(f"it gives {out_shape} for {len(card.classes)} labels")
+    return tree.unflatten({name: arrays[name] for name in expected})

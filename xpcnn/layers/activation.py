@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .. import ops
-from ..random import Key
-from .base import OpLayer, Shape
-from .tree import Tree
+from .base import OpLayer, Parameter, Shape
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,6 +142,5 @@ class PReLU(OpLayer):
     weights = ("weight",)
     own = ("num_parameters", "start")
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
-        params = {"weight": np.full(self.num_parameters, self.start)}
-        return params, self.out_shape(params, in_shape)
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
+        return {"weight": Parameter((self.num_parameters,), self.start)}

@@ -3,34 +3,69 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .._xp import Array, Device
+from .. import _check
+from .._xp import Array, Device, require_same
 from .._xp import device as find_device
-from ..random import Key
+from ..ops import _op
+from ..random import Key, fold_in
 from ..window import Size
 from . import tree
+from .initializers import initialize
 from .tree import Tree
 
 Shape = tuple[int, ...]
 Pull = Callable[[Array], tuple[Tree, Array]]
+
+DTYPES = ("float16", "float32", "float64")
+"""What parameters may be of."""
+
+COUNTS = ("out_channels", "out_features", "groups", "num_groups")
+"""Options that are ints of at least 1, in whatever layer they stand."""
+
+LEAST = {"kernel_size": 1, "stride": 1, "dilation": 1, "output_size": 1, "output_padding": 0}
+"""Options with one int per axis, and the least each may be."""
+
+
+class Parameter(NamedTuple):
+    """A tensor to be: its shape, and the number that fills it or the initialiser that draws it.
+
+    `drawn_as` is the shape (out, in, *kernel) that the initialiser sees, where that is another.
+    """
+
+    shape: Shape
+    start: float | str
+    drawn_as: Shape | None = None
+
+    def draw(self, key: Key, name: str) -> np.ndarray:
+        """The tensor on the host in float64; each dotted name has numbers of its own."""
+        if isinstance(self.start, str):
+            own = fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+            drawn = initialize(self.start, own, self.drawn_as or self.shape)
+            return np.reshape(drawn, self.shape)
+        return np.full(self.shape, self.start, np.float64)
 
 
 @dataclass(frozen=True, repr=False)
 class Layer:
     """Base of all layers: `init` draws parameters, calling infers, `vjp` trains.
 
-    A subclass defines `build` (if it has parameters), `__call__` and `vjp`. Lists among the options
+    A subclass defines `parameters` (if it has any), `__call__` and `vjp`. Lists among the options
     become tuples, so that layers compare, hash, and come back equal from a description.
     """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _frozen(getattr(self, field.name)))
+            if field.name in COUNTS:
+                name = type(self).__name__
+                _check.require_count(name, field.name, getattr(self, field.name))
 
     def init(
         self,
@@ -43,19 +78,36 @@ class Layer:
         """Draw parameters for inputs of `in_shape`, which has no batch axis: (params, out_shape).
 
         They are drawn on the host and moved once, so one key gives the same weights everywhere.
-        Raises ValueError where a layer cannot take the shape that reaches it.
+        Raises ValueError where a layer cannot take the shape that reaches it, and for a dtype that
+        is not floating; TypeError for a key or shape that is none.
         """
-        host, out_shape = self.build(key, tuple(in_shape))
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise TypeError(f"init: key={key!r}; make one of a seed: xpcnn.random.key(0)")
+        ints = isinstance(in_shape, Sequence) and all(map(_check.is_int, in_shape))
+        if not ints or min(in_shape, default=1) < 1:
+            raise (ValueError if ints else TypeError)(
+                f"init: in_shape={in_shape!r}; give the shape of one sample, such as (1, 28, 28)"
+            )
+        if dtype not in DTYPES:
+            raise ValueError(f"init: dtype={dtype!r}; choose one of {', '.join(DTYPES)}")
+        planned, out_shape = self.plan(tuple(in_shape))
         place = find_device(device)
-        return tree.map(lambda a: place.asarray(a, dtype), host), out_shape
+        drawn = {
+            name: place.asarray(parameter.draw(key, name), dtype)
+            for name, parameter in tree.flatten(planned).items()
+        }
+        return tree.unflatten(drawn), out_shape
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
-        """Parameters on the host in float64, and the shape of one output."""
-        return {}, self.out_shape({}, in_shape)
+    def plan(self, in_shape: Shape) -> tuple[Tree, Shape]:
+        """What `init` will draw, a tree of `Parameter`, and the shape of one output."""
+        planned = self.parameters(in_shape)
+        # an array of one 0 seen as many costs nothing, and a batch of none computes nothing
+        blank = {name: np.broadcast_to(0.0, one.shape) for name, one in planned.items()}
+        return planned, tuple(self(blank, np.zeros((0, *in_shape))).shape[1:])
 
-    def out_shape(self, params: Tree, in_shape: Shape) -> Shape:
-        """Shape of one output, found by running the layer on a batch of none."""
-        return tuple(self(params, np.zeros((0, *in_shape))).shape[1:])
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
+        """The layer's own parameters, by name, for inputs of `in_shape`."""
+        return {}
 
     def __call__(self, params: Tree, x: Array) -> Array:
         """Inference: nothing is kept."""
@@ -100,12 +152,12 @@ class OpLayer(Layer):
         return {name: getattr(self, name) for name in names if name not in self.own}
 
     def __call__(self, params: Tree, x: Array) -> Array:
-        return self.op(x, **self._arrays(params), **self.options())
+        return self._run(self.op, params, x)
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked = wanted(self, wrt)
         names = ("x",) * ("x" in asked) + self.op.arrays[1:] * ("params" in asked)
-        y, op_pull = self.op.vjp(x, wrt=names, **self._arrays(params), **self.options())
+        y, op_pull = self._run(self.op.vjp, params, x, wrt=names)
 
         def pull(dy: Array) -> tuple[Tree, Array]:
             dx, *grads = op_pull(dy)
@@ -114,38 +166,62 @@ class OpLayer(Layer):
 
         return y, pull
 
-    def _arrays(self, params: Tree) -> dict[str, Array]:
-        """The op's further arrays, by the op's names for them."""
-        return dict(zip(self.op.arrays[1:], map(params.get, self.weights), strict=False))
+    def _run(self, op: Callable, params: Tree, x: Array, **more: Any) -> Any:
+        try:
+            own = {name: params[name] for name in self._held()}
+        except (KeyError, IndexError, TypeError):
+            found = " and ".join(params) if isinstance(params, Mapping) else type(params).__name__
+            raise ValueError(
+                f"{type(self).__name__}: params must hold {' and '.join(self._held())}, as `init` "
+                f"draws them, not {found or 'nothing'}"
+            ) from None
+        arrays = dict(zip(self.op.arrays[1:], own.values(), strict=False))
+        try:
+            return op(x, **arrays, **self.options(), **more)
+        except TypeError:
+            require_same(self.op.__name__, {"x": x, **own})  # which tells the parameter's own name
+            raise
+
+    def _held(self) -> tuple[str, ...]:
+        """The names of the parameters that this very layer has."""
+        if not getattr(self, "affine", True):
+            return ()
+        return self.weights if getattr(self, "bias", True) else self.weights[:1]
 
 
-def wanted(layer: Layer, wrt: Sequence[str] | None) -> Sequence[str]:
-    if wrt is None:
-        return ("params", "x")
-    if isinstance(wrt, str) or not {"params", "x"}.issuperset(wrt):
-        raise ValueError(
-            f"vjp of {type(layer).__name__}: wrt={wrt!r}; give a tuple of some of ('params', 'x')"
-        )
-    return wrt
+def wanted(layer: Layer, wrt: Sequence[str] | None) -> Collection[str]:
+    return _op.wanted(type(layer).__name__, ("params", "x"), wrt)
 
 
-def channels(layer: Layer, in_shape: Shape, rank: int) -> int:
-    """Channels of `in_shape` (C, *space), or ValueError."""
+def channels(layer: Any, in_shape: Shape, rank: int) -> int:
+    """Channels of `in_shape` (C, *space); ValueError where it is not that, or groups do not fit."""
     if len(in_shape) != rank + 1:
         space = ("D", "H", "W")[3 - rank :]
         raise ValueError(
             f"{type(layer).__name__}: in_shape must be (C, {', '.join(space)}), without a batch "
             f"axis; it is {in_shape}"
         )
-    return in_shape[0]
+    given, made, groups = in_shape[0], layer.out_channels, getattr(layer, "groups", 1)
+    if given % groups or made % groups:
+        raise ValueError(
+            f"{type(layer).__name__}: groups={groups} must divide channels in and out; they are "
+            f"{given} and {made}"
+        )
+    return given
 
 
 def per_axis(layer: Layer, rank: int, *names: str) -> None:
-    """Spread ints among the named options over `rank` axes, so that equal layers compare equal."""
+    """Spread ints among the named options over `rank` axes, so that equal layers compare equal.
+
+    Raises TypeError or ValueError for those in `LEAST` that are not as told there.
+    """
     for name in names:
         value = getattr(layer, name)
-        if isinstance(value, int):
-            object.__setattr__(layer, name, sizes(value, rank))
+        if name in LEAST and (name, value) != ("stride", None):
+            value = _check.sizes(type(layer).__name__, name, value, rank, LEAST[name])
+        elif _check.is_int(value):
+            value = (value,) * rank
+        object.__setattr__(layer, name, value)
 
 
 def sizes(value: Size, rank: int) -> Shape:

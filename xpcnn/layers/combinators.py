@@ -34,15 +34,16 @@ class Combinator(Layer):
     def __post_init__(self) -> None:
         kind = type(self).__name__
         for layer in self.layers:
-            if not isinstance(layer, Layer):
-                raise TypeError(f"{kind}: {layer!r} is no layer; pass layers of xpcnn.layers")
+            _require_layer(self, layer)
         if self.names and len(set(self.names)) != len(self.layers):
             raise ValueError(
                 f"{kind}: {len(self.layers)} layers need as many different names; "
                 f"names={self.names}"
             )
-        if any(not name or "." in name for name in self.names):
-            raise ValueError(f"{kind}: names={self.names} must not be empty or hold a dot")
+        if any(not isinstance(n, str) or not n or "." in n for n in self.names):
+            raise ValueError(
+                f"{kind}: names={self.names} must be strings, not empty, without a dot"
+            )
 
     @property
     def children(self) -> list[tuple[str, Layer]]:
@@ -76,11 +77,11 @@ class Sequential(Combinator):
     Source: torch.nn.Sequential, whose numbered names the parameters have.
     """
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
-        params = {}
-        for number, (name, layer) in enumerate(self.children):
-            params[name], in_shape = _at(name, layer.build, fold_in(key, number), in_shape)
-        return _occupied(params), in_shape
+    def plan(self, in_shape: Shape) -> tuple[Tree, Shape]:
+        planned = {}
+        for name, layer in self.children:
+            planned[name], in_shape = _at(name, layer.plan, in_shape)
+        return _occupied(planned), in_shape
 
     def __call__(self, params: Tree, x: Array) -> Array:
         for name, layer in self.children:
@@ -142,12 +143,12 @@ class Branches(Combinator):
                 f"merge={self.merge!r} with {len(self.layers)} layers"
             )
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
-        params, parts = {}, []
-        for number, (name, layer) in enumerate(self.children):
-            params[name], shape = _at(name, layer.build, fold_in(key, number), in_shape)
+    def plan(self, in_shape: Shape) -> tuple[Tree, Shape]:
+        planned, parts = {}, []
+        for name, layer in self.children:
+            planned[name], shape = _at(name, layer.plan, in_shape)
             parts.append(np.zeros((0, *shape)))
-        return _occupied(params), tuple(self._join(parts).shape[1:])
+        return _occupied(planned), tuple(self._join(parts).shape[1:])
 
     def __call__(self, params: Tree, x: Array) -> Array:
         return self._join([_at(n, layer, params.get(n, {}), x) for n, layer in self.children])
@@ -221,6 +222,8 @@ class Residual(Branches):
                 f"Residual: takes a body and at most a shortcut, not {len(layers)} layers; "
                 "wrap several in Sequential"
             )
+        if merge != "sum":
+            raise ValueError(f"Residual: adds its shortcut; for merge={merge!r} use Branches")
         super().__init__(merge=merge, layers=layers, names=names)
 
     def _notes(self) -> tuple[str, ...]:
@@ -236,8 +239,11 @@ class Frozen(Layer):
 
     inner: Layer
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
-        return self.inner.build(key, in_shape)
+    def __post_init__(self) -> None:
+        _require_layer(self, self.inner)
+
+    def plan(self, in_shape: Shape) -> tuple[Tree, Shape]:
+        return self.inner.plan(in_shape)
 
     def __call__(self, params: Tree, x: Array) -> Array:
         return self.inner(params, x)
@@ -248,6 +254,12 @@ class Frozen(Layer):
 
     def trainable(self, params: Tree) -> Tree:
         return {}
+
+
+def _require_layer(holder: Layer, layer: Any) -> None:
+    if not isinstance(layer, Layer):
+        kind = type(holder).__name__
+        raise TypeError(f"{kind}: {layer!r} is no layer; pass layers of xpcnn.layers")
 
 
 def _fold(key: Key | None, number: int) -> Key | None:

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from .. import ops
-from ..random import Key, fold_in
 from ..window import Padding, Size
-from .base import OpLayer, Shape, channels, per_axis, sizes
-from .initializers import initialize
-from .tree import Tree
+from .base import OpLayer, Parameter, Shape, channels, per_axis, sizes
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,12 +29,10 @@ class _Convolution(OpLayer):
         super().__post_init__()
         per_axis(self, self.rank, "kernel_size", "stride", "padding", "dilation")
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
         weight_shape = self._weight_shape(channels(self, in_shape, self.rank))
-        params = {"weight": initialize(self.weight_init, fold_in(key, 0), weight_shape)}
-        if self.bias:
-            params["bias"] = np.zeros(self.out_channels)
-        return params, self.out_shape(params, in_shape)
+        bias = {"bias": Parameter((self.out_channels,), 0.0)} if self.bias else {}
+        return {"weight": Parameter(weight_shape, self.weight_init), **bias}
 
     def _weight_shape(self, in_channels: int) -> Shape:
         return (

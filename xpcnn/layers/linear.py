@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .. import ops
 from .._xp import product
-from ..random import Key, fold_in
 from ..window import Padding, Size, pool_window
-from .base import OpLayer, Shape, channels, per_axis, sizes
-from .initializers import initialize
-from .tree import Tree
+from .base import OpLayer, Parameter, Shape, channels, per_axis, sizes
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,14 +31,11 @@ class Linear(OpLayer):
     weights = ("weight", "bias")
     own = ("out_features", "bias", "weight_init")
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
         if not in_shape:
             raise ValueError("Linear: in_shape must be (in,), without a batch axis; it is ()")
-        shape = (self.out_features, in_shape[-1])
-        params = {"weight": initialize(self.weight_init, fold_in(key, 0), shape)}
-        if self.bias:
-            params["bias"] = np.zeros(self.out_features)
-        return params, self.out_shape(params, in_shape)
+        bias = {"bias": Parameter((self.out_features,), 0.0)} if self.bias else {}
+        return {"weight": Parameter((self.out_features, in_shape[-1]), self.weight_init), **bias}
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,17 +69,14 @@ class LocallyConnected2d(OpLayer):
         super().__post_init__()
         per_axis(self, 2, "kernel_size", "stride", "padding", "dilation")
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
         in_channels = channels(self, in_shape, 2)
         name = type(self).__name__
         space = pool_window(
             name, 2, (1, *in_shape), self.kernel_size, self.stride, self.padding, self.dilation
         ).out_size
-        # all places drawn as one convolution of many outputs: the fan-in is each place's own
         each = (in_channels, *sizes(self.kernel_size, 2))
         outputs = (*space, self.out_channels)
-        drawn = initialize(self.weight_init, fold_in(key, 0), (product(outputs), *each))
-        params = {"weight": np.reshape(drawn, (*outputs, *each))}
-        if self.bias:
-            params["bias"] = np.zeros((self.out_channels, *space))
-        return params, self.out_shape(params, in_shape)
+        weight = Parameter((*outputs, *each), self.weight_init, (product(outputs), *each))
+        bias = {"bias": Parameter((self.out_channels, *space), 0.0)} if self.bias else {}
+        return {"weight": weight, **bias}

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .. import ops
 from .._xp import Array, product
-from ..random import Key
-from .base import Layer, OpLayer, Shape, per_axis, sizes, wanted
+from .base import Layer, OpLayer, Parameter, Shape, per_axis, sizes, wanted
 from .tree import Tree
 
 
@@ -20,10 +17,8 @@ class _Affine(OpLayer):
     def _affine_shape(self, in_shape: Shape) -> Shape:
         return in_shape[:1]
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
-        shape = self._affine_shape(in_shape)
-        params = {"weight": np.ones(shape), "bias": np.zeros(shape)} if self.affine else {}
-        return params, self.out_shape(params, in_shape)
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
+        return _scale_and_shift(self._affine_shape(in_shape)) if self.affine else {}
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,13 +39,12 @@ class BatchNorm(Layer):
     momentum: float = 0.1
     affine: bool = True
 
-    def build(self, key: Key, in_shape: Shape) -> tuple[Tree, Shape]:
+    def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
         if not in_shape:
             raise ValueError("BatchNorm: in_shape must be (C, *space); it is ()")
         shape = in_shape[:1]
-        params = {"weight": np.ones(shape), "bias": np.zeros(shape)} if self.affine else {}
-        params |= {"running_mean": np.zeros(shape), "running_var": np.ones(shape)}
-        return params, self.out_shape(params, in_shape)
+        running = {"running_mean": Parameter(shape, 0.0), "running_var": Parameter(shape, 1.0)}
+        return (_scale_and_shift(shape) if self.affine else {}) | running
 
     def __call__(self, params: Tree, x: Array) -> Array:
         return ops.batch_norm(x, *self._arrays(params), eps=self.eps)
@@ -152,3 +146,7 @@ class LocalResponseNorm(OpLayer):
     k: float = 1.0
 
     op = staticmethod(ops.local_response_norm)
+
+
+def _scale_and_shift(shape: Shape) -> dict[str, Parameter]:
+    return {"weight": Parameter(shape, 1.0), "bias": Parameter(shape, 0.0)}

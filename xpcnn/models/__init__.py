@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..layers import (
-    AvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, Tanh,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Tanh,
 )  # fmt: skip
 
 __all__ = ["MODELS", "classic", "convnet", "lenet5"]
@@ -38,7 +46,7 @@ def convnet(classes: int = 10) -> Sequential:
 
 
 def classic(classes: int = 10) -> Sequential:
-    """The smallest network of the classic form: two convolutions of 4 and 6 maps, two linear layers.
+    """The smallest of the classic form: convolutions of 4 and 6 maps, two linear layers.
 
     Takes images (C, H, W) of at least 4x4.
 

@@ -4,23 +4,52 @@ from __future__ import annotations
 
 from ._op import vjp
 from .activation import (
-    elu, gelu, hardsigmoid, hardswish, leaky_relu, mish, prelu, relu, relu6, selu, sigmoid, silu,
-    softplus, tanh,
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
 )  # fmt: skip
 from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, global_avg_pool
 from .conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .dropout import dropout
 from .linear import linear, locally_connected2d
 from .loss import (
-    binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    nll_loss,
     smooth_l1_loss,
 )  # fmt: skip
 from .norm import (
-    batch_norm, batch_norm_train, group_norm, instance_norm, layer_norm, local_response_norm,
+    batch_norm,
+    batch_norm_train,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
 )  # fmt: skip
 from .padding import pad
 from .pooling import (
-    avg_pool1d, avg_pool2d, avg_pool3d, fold, max_pool1d, max_pool2d, max_pool3d, unfold,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    fold,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    unfold,
 )  # fmt: skip
 from .signal import convolve, correlate
 from .softmax import log_softmax, softmax

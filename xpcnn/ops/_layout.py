@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._check import require_axes
 from .._xp import Array, namespace
 
 NAMES = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
@@ -10,12 +11,11 @@ NAMES = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 def channels_first(call: str, x: Array, layout: str, rank: int) -> Array:
     """View x, laid out as `layout` names, as (N, C, *space)."""
     first, last = NAMES[rank]
-    if layout not in (first, last):
-        raise ValueError(f"{call}: layout={layout!r}; give {first!r} or {last!r}")
     if layout == first:
         return x
-    if x.ndim != rank + 2:
-        raise ValueError(f"{call}: x must be ({', '.join(last)}); x is {tuple(x.shape)}")
+    if layout != last:
+        raise ValueError(f"{call}: layout={layout!r}; give {first!r} or {last!r}")
+    require_axes(call, "x", x.shape, last)
     return namespace(x).permute_dims(x, (0, rank + 1, *range(1, rank + 1)))
 
 

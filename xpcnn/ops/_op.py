@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from .._xp import Array, device_of, namespace, require_same
+from .._xp import Array, namespace, place_of, require_same, require_same_place
 
 HALF = ("float16", "bfloat16")
 
@@ -31,47 +31,55 @@ def op(function: Callable | None = None, *, integers: Sequence[str] = ()) -> Any
     if function is None:
         return functools.partial(op, integers=integers)
     call = function.__name__
-    places = _array_parameters(function)
-    names = tuple(places)
+    parameters = _array_parameters(function)
+    names = tuple(parameters)
 
     @functools.wraps(function)
     def forward(*args, **kwargs):
-        args, kwargs, rounded = _prepare(call, places, integers, args, kwargs)
+        args, kwargs, rounded, _ = _prepare(call, parameters, integers, args, kwargs)
         return rounded(function(*args, **kwargs))
 
+    operation: Any = forward
+
     def vjp_of_op(*args, wrt: Sequence[str] | None = None, **kwargs):
-        wanted = _wanted(call, names, wrt)
-        args, kwargs, rounded = _prepare(call, places, integers, args, kwargs)
-        y, rule = forward.rule(*args, **kwargs)
+        asked = wanted(call, names, wrt)
+        args, kwargs, rounded, floating = _prepare(call, parameters, integers, args, kwargs)
+        if not floating:
+            raise TypeError(
+                f"vjp of {call}: integers have no gradient; convert them, for example to float32"
+            )
+        y, rule = operation.rule(*args, **kwargs)
         cotangent = _cotangent(call, y)
 
         def pull(dy: Array) -> tuple:
             grads = rule(cotangent(dy))
             return tuple(
-                rounded(grad() if callable(grad) else grad) if name in wanted else None
+                rounded(grad() if callable(grad) else grad) if name in asked else None
                 for name, grad in zip(names, grads, strict=True)
             )
 
         return rounded(y), pull
 
     def pullback(rule: Callable) -> Callable:
-        forward.rule = rule
+        operation.rule = rule
         return rule
 
-    forward.arrays = names
-    forward.pullback = pullback
-    forward.vjp = vjp_of_op
-    return forward
+    operation.arrays = names
+    operation.pullback = pullback
+    operation.vjp = vjp_of_op
+    return operation
 
 
-def vjp(f: Any, *args: Any, wrt: Sequence[str] | None = None, **kwargs: Any) -> tuple[Any, Callable]:
+def vjp(
+    f: Any, *args: Any, wrt: Sequence[str] | None = None, **kwargs: Any
+) -> tuple[Any, Callable]:
     """Value and pullback of an op, a loss or a layer: y, pull = vjp(f, *args).
 
     `pull(dy)` maps the gradient of y (of the first, where f returns several) to a tuple with one
     gradient per array argument of f; for a layer, to (grads, dx). `wrt` names the arguments that
     are wanted: the others are None and cost nothing. A pull is pure and may be called twice.
 
-    Raises TypeError for an f that has no pullback rule, ValueError for a name in `wrt` that f lacks.
+    Raises TypeError for an f without a pullback rule, ValueError for a name in `wrt` that f lacks.
 
     >>> import numpy as np
     >>> from xpcnn import ops
@@ -84,64 +92,82 @@ def vjp(f: Any, *args: Any, wrt: Sequence[str] | None = None, **kwargs: Any) -> 
     """
     rule = getattr(f, "vjp", None)
     if rule is None:
-        raise TypeError(f"vjp: {f!r} has no pullback; pass an op of xpcnn.ops, a loss or a layer")
+        name = getattr(f, "__name__", repr(f))
+        raise TypeError(f"vjp: {name} has no pullback; pass an op of xpcnn.ops, a loss or a layer")
     return rule(*args, wrt=wrt, **kwargs)
 
 
-def _array_parameters(function: Callable) -> dict[str, int]:
-    """Names of the array arguments, with their positions."""
-    parameters = enumerate(inspect.signature(function).parameters.values())
-    return {p.name: place for place, p in parameters if str(p.annotation).startswith("Array")}
+def wanted(call: str, names: tuple[str, ...], wrt: Sequence[str] | None) -> Collection[str]:
+    """What `wrt` asks of `names`: all, unless it names some.
 
-
-def _wanted(call: str, names: tuple[str, ...], wrt: Sequence[str] | None) -> Sequence[str]:
-    unknown = set(wrt or ()) - set(names)
-    if unknown or isinstance(wrt, str):
+    Raises ValueError for anything else.
+    """
+    if wrt is None:
+        return names
+    if isinstance(wrt, str) or not isinstance(wrt, Collection) or not set(names).issuperset(wrt):
         raise ValueError(f"vjp of {call}: wrt={wrt!r}; give a tuple of some of {names}")
-    return names if wrt is None else wrt
+    return wrt
 
 
-def _prepare(call, places, integers, args, kwargs):
-    """Check the array arguments; upcast half precision and return what rounds results back."""
-    given = {
-        name: args[place] if place < len(args) else kwargs.get(name)
-        for name, place in places.items()
+def _array_parameters(function: Callable) -> dict[str, tuple[int, bool]]:
+    """The array arguments by name: (position, whether they may be None)."""
+    parameters = enumerate(inspect.signature(function).parameters.values())
+    return {
+        p.name: (place, "None" in str(p.annotation))
+        for place, p in parameters
+        if str(p.annotation).startswith("Array")
     }
-    given = {name: x for name, x in given.items() if x is not None}
-    if not given:
-        return args, kwargs, _unchanged
+
+
+def _prepare(call, parameters, integers, args, kwargs):
+    """Check the array arguments; upcast half precision and say what rounds results back.
+
+    The last of the four results is whether any argument is floating.
+    """
+    given = {}
+    for name, (place, optional) in parameters.items():
+        x = args[place] if place < len(args) else kwargs.get(name)
+        if x is not None:
+            given[name] = x
+        elif not optional:
+            raise TypeError(f"{call}: {name} is missing or None; pass an array")
     require_same(call, given)
-    floating = _one_floating_dtype(call, given, integers)
-    if not floating or _dtype_name(floating[1]) not in HALF:
-        return args, kwargs, _unchanged
-    half = floating[1]
-    args = tuple(_float32(x) if i in places.values() else x for i, x in enumerate(args))
-    kwargs = {name: _float32(x) if name in places else x for name, x in kwargs.items()}
-    return args, kwargs, functools.partial(_round, half)
+    dtype, dtype_name = _floating_dtype(call, given, integers)
+    if dtype_name not in HALF:
+        return args, kwargs, _unchanged, dtype is not None
+    places = [place for place, _ in parameters.values()]
+    args = tuple(_float32(x) if i in places else x for i, x in enumerate(args))
+    kwargs = {name: _float32(x) if name in parameters else x for name, x in kwargs.items()}
+    return args, kwargs, functools.partial(_round, dtype), True
 
 
-def _one_floating_dtype(call, given, integers):
-    xp = namespace(next(iter(given.values())))
-    floating = None
+def _floating_dtype(call: str, given: dict[str, Array], integers: Sequence[str]) -> tuple[Any, str]:
+    """The one dtype of the floating arrays, and its name; (None, "") where all are integers."""
+    first, found, found_name = "", None, ""
     for name, x in given.items():
-        if not xp.isdtype(x.dtype, "real floating"):
-            if name in integers and xp.isdtype(x.dtype, "integral"):
-                continue
+        kind, dtype_name = _kind_and_name(namespace(x), x.dtype)
+        if kind == "integral" and name in integers:
+            continue
+        if kind != "real floating":
             raise TypeError(
-                f"{call}: {name} must be floating, not {_dtype_name(x.dtype)}; "
-                "convert it, for example to float32"
+                f"{call}: {name} must be floating{' or integer' * (name in integers)}, not "
+                f"{dtype_name}; convert it, for example to float32"
             )
-        if floating and x.dtype != floating[1]:
+        if found is None:
+            first, found, found_name = name, x.dtype, dtype_name
+        elif x.dtype != found:
             raise TypeError(
-                f"{call}: {floating[0]} is {_dtype_name(floating[1])} and {name} is "
-                f"{_dtype_name(x.dtype)}; convert one, so that both share a dtype"
+                f"{call}: {first} is {found_name} and {name} is {dtype_name}; "
+                "convert one, so that both share a dtype"
             )
-        floating = floating or (name, x.dtype)
-    return floating
+    return found, found_name
 
 
-def _dtype_name(dtype: Any) -> str:
-    return str(dtype).rpartition(".")[2]
+@functools.lru_cache
+def _kind_and_name(xp: Any, dtype: Any) -> tuple[str, str]:
+    """("real floating", "integral" or "", and a name such as "float32")."""
+    kinds = (kind for kind in ("real floating", "integral") if xp.isdtype(dtype, kind))
+    return next(kinds, ""), str(dtype).rpartition(".")[2]
 
 
 def _unchanged(y: Any) -> Any:
@@ -149,27 +175,37 @@ def _unchanged(y: Any) -> Any:
 
 
 def _float32(x: Any) -> Any:
-    xp = namespace(x) if x is not None else None
-    return x if x is None or not xp.isdtype(x.dtype, "real floating") else xp.astype(x, xp.float32)
+    if x is None:
+        return None
+    xp = namespace(x)
+    return xp.astype(x, xp.float32) if xp.isdtype(x.dtype, "real floating") else x
 
 
 def _round(half: Any, y: Any) -> Any:
     if isinstance(y, tuple):
         return tuple(_round(half, part) for part in y)
-    xp = namespace(y) if y is not None else None
-    return xp.astype(y, half) if y is not None and y.dtype == xp.float32 else y
+    if y is None:
+        return None
+    xp = namespace(y)
+    return xp.astype(y, half) if y.dtype == xp.float32 else y
 
 
 def _cotangent(call: str, y: Any) -> Callable:
-    """A function that checks a gradient against y; it holds y's shape and dtype, not y."""
+    """A function that checks a gradient against y; it holds what y is like, not y."""
     y = y[0] if isinstance(y, tuple) else y
-    xp, shape, dtype, device = namespace(y), tuple(y.shape), y.dtype, device_of(y)
+    xp, shape, dtype, here = namespace(y), tuple(y.shape), y.dtype, place_of(call, "y", y)
 
     def checked(dy: Any) -> Array:
         if isinstance(dy, int | float):
-            dy = xp.asarray(float(dy), dtype=dtype, device=device)
+            dy = xp.asarray(float(dy), dtype=dtype, device=here[1])
+        require_same_place(call, ("y", here), ("dy", place_of(call, "dy", dy)))
         if tuple(dy.shape) != shape:
-            raise ValueError(f"{call}: pull needs the gradient of y {shape}; dy is {tuple(dy.shape)}")
-        return dy if dy.dtype == dtype else xp.astype(dy, dtype)
+            raise ValueError(
+                f"{call}: pull needs the gradient of y {shape}; dy is {tuple(dy.shape)}"
+            )
+        if dy.dtype == dtype:
+            return dy
+        _floating_dtype(call, {"dy": dy}, ())
+        return xp.astype(dy, dtype)
 
     return checked

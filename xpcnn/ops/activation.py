@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from .._xp import Array, namespace
 from ._erf import erfc
@@ -18,7 +19,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 FAR = 1000.0  # beyond, every gate is 0 or 1 in every dtype; nearer, none of their powers overflows
 
 
-def _derivative(f: Callable, of: str = "x") -> Callable:
+def _derivative(f: Any, of: str = "x") -> Callable:
     """Give the op f(x, *options) the pullback dy * slope(x, *options), or of y instead of x."""
 
     def attach(slope: Callable) -> Callable:

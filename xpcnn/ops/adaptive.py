@@ -106,9 +106,10 @@ def _(x):
 
 
 def _space(x: Array) -> tuple[int, ...]:
-    if x.ndim < 3 or 0 in x.shape[2:]:
+    if x.ndim < 3 or 0 in x.shape[1:]:
         raise ValueError(
-            f"global_avg_pool: x must be (N, C, *space) with space; x is {tuple(x.shape)}"
+            f"global_avg_pool: x must be (N, C, *space), of which only N may be 0; "
+            f"x is {tuple(x.shape)}"
         )
     return tuple(range(2, x.ndim))
 
@@ -139,6 +140,7 @@ def _boxes(call: str, x: Array, output_size: Size) -> list[tuple[tuple[int, int]
 def _maxima(x: Array, output_size: Size) -> list[tuple[Array, Array]]:
     """For each window, its maximum (N, C, 1, 1) and that one's flat place in the whole plane."""
     call, found = "adaptive_max_pool2d", []
+    index: Array
     for (top, bottom), (left, right) in _boxes(call, x, output_size):
         piece = x[:, :, top:bottom, left:right]
         window = pool_window(call, 2, piece.shape, piece.shape[2:], None, 0, 1)

@@ -15,6 +15,7 @@ from ..window import Padding, Size, conv_transpose_window, conv_window
 from ._layout import NAMES, channels_first, from_channels_first
 from ._op import op
 
+
 def _conv(rank, x, w, b, stride, padding, dilation, groups, exact, layout):
     x, window = _conv_window(rank, x, w, b, stride, padding, dilation, groups, exact, layout)
     return from_channels_first(engines.conv(x, w, window, b), layout)
@@ -276,4 +277,3 @@ def conv_transpose3d(
 
 
 conv_transpose3d.pullback(partial(_conv_transpose_vjp, 3))
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import engines
+from .._check import require_axes
 from .._xp import Array, namespace, product
 from ..window import Padding, Size, Window, pool_window
 from ._op import op
@@ -42,14 +43,16 @@ def _(x, w, b=None):
 
 
 def _check_linear(x, w, b) -> None:
-    if w.ndim != 2 or x.ndim < 2 or x.shape[-1] != w.shape[1]:
-        hint = ": pass x[None, ...] for a batch of one" if x.ndim == 1 else ""
+    require_axes("linear", "w", w.shape, ("out", "in"))
+    outputs, inputs = w.shape
+    if x.ndim < 2 or x.shape[-1] != inputs:
+        hint = ": pass x[None, ...] for a batch of one" if tuple(x.shape) == (inputs,) else ""
         raise ValueError(
-            f"linear: w (out, in) is {tuple(w.shape)} and needs x (N, in={w.shape[-1]}); "
+            f"linear: w (out, in) is {(outputs, inputs)} and needs x (N, in={inputs}); "
             f"x is {tuple(x.shape)}{hint}"
         )
-    if b is not None and tuple(b.shape) != (w.shape[0],):
-        raise ValueError(f"linear: b must be (out={w.shape[0]},); b is {tuple(b.shape)}")
+    if b is not None and tuple(b.shape) != (outputs,):
+        raise ValueError(f"linear: b must be (out={outputs},); b is {tuple(b.shape)}")
 
 
 @op
@@ -117,8 +120,7 @@ def _local_product(cols: Array, w: Array, b: Array | None) -> Array:
 
 def _local_window(x, w, b, stride, padding, dilation) -> Window:
     call = "locally_connected2d"
-    if w.ndim != 6:
-        raise ValueError(f"{call}: w must be (OH, OW, O, C, KH, KW); w is {tuple(w.shape)}")
+    require_axes(call, "w", w.shape, ("OH", "OW", "O", "C", "KH", "KW"))
     window = pool_window(call, 2, x.shape, w.shape[4:], stride, padding, dilation)
     needed = (*window.out_size, w.shape[2], x.shape[1], *w.shape[4:])
     if tuple(w.shape) != needed:
@@ -126,8 +128,7 @@ def _local_window(x, w, b, stride, padding, dilation) -> Window:
             f"{call}: x {tuple(x.shape)} needs w (OH, OW, O, C, KH, KW) = {needed}; "
             f"w is {tuple(w.shape)}"
         )
-    if b is not None and tuple(b.shape) != (w.shape[2], *window.out_size):
-        raise ValueError(
-            f"{call}: b must be (O, OH, OW) = {(w.shape[2], *window.out_size)}; b is {tuple(b.shape)}"
-        )
+    places = (w.shape[2], *window.out_size)
+    if b is not None and tuple(b.shape) != places:
+        raise ValueError(f"{call}: b must be (O, OH, OW) = {places}; b is {tuple(b.shape)}")
     return window

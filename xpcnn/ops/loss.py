@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from .._xp import Array, device_of, namespace, product
 from ._op import op
@@ -151,7 +152,7 @@ def _check_labels(call: str, x: Array, target: Array, weight: Array | None) -> N
         raise ValueError(f"{call}: weight must be (K={shape[1]},); weight is {tuple(weight.shape)}")
 
 
-def _by_difference(f: Callable) -> Callable:
+def _by_difference(f: Any) -> Callable:
     """Give the loss f(x, target) the pullback of a mean error with slope(x - target, *options)."""
 
     def attach(slope: Callable) -> Callable:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from .. import engines
+from .._check import is_int
 from .._xp import Array, product
 from ..window import Padding, Size, Window, fold_window, pool_window
 from ._layout import NAMES, channels_first, from_channels_first
 from ._op import op
+
 
 def _max_window(rank, x, kernel_size, stride, padding, dilation, ceil_mode, exact, layout):
     call = f"max_pool{rank}d"
@@ -153,8 +155,9 @@ def _avg_window(
 
 def _divisor(call, window: Window, count_include_pad, override) -> engines.Divisor:
     if override is not None:
-        if override == 0:
-            raise ValueError(f"{call}: divisor_override=0 would divide by zero; leave it out")
+        if not is_int(override) or override == 0:
+            kind = ValueError if is_int(override) else TypeError
+            raise kind(f"{call}: divisor_override={override!r}; give an int other than 0, or None")
         return int(override)
     counts = window.counts(count_include_pad)
     if all(len(set(axis)) == 1 for axis in counts):
@@ -291,7 +294,7 @@ def unfold(
 ) -> Array:
     """Columns of the windows of x (N, C, H, W): (N, C*KH*KW, L), L the number of windows.
 
-    Options as in `conv2d`, whose product with these columns a convolution is. `fold` is the adjoint.
+    Options as in `conv2d`: a convolution is a product with these columns. `fold` is the adjoint.
 
     Raises ValueError where sizes do not fit.
 
@@ -304,7 +307,9 @@ def unfold(
 
     Source: torch.nn.functional.unfold; im2col of Chellapilla, Puri & Simard, 2006.
     """
-    return engines.im2col(x, pool_window("unfold", 2, x.shape, kernel_size, stride, padding, dilation))
+    return engines.im2col(
+        x, pool_window("unfold", 2, x.shape, kernel_size, stride, padding, dilation)
+    )
 
 
 @unfold.pullback

@@ -83,15 +83,17 @@ def _as_image(x: Array) -> Array:
 
 
 def _window(call: str, x: Array, k: Array, mode: str) -> Window:
-    if x.ndim not in (1, 2) or x.ndim != k.ndim:
+    if x.ndim not in (1, 2) or x.ndim != k.ndim or 0 in (*x.shape, *k.shape):
         raise ValueError(
-            f"{call}: x and k must both be 1-d or both 2-d; they are {tuple(x.shape)} and "
-            f"{tuple(k.shape)}"
+            f"{call}: x and k must both be 1-d or both 2-d, and not empty; they are "
+            f"{tuple(x.shape)} and {tuple(k.shape)}"
         )
     if mode not in ("full", "same", "valid"):
         raise ValueError(f"{call}: mode={mode!r}; give 'full', 'same' or 'valid'")
     if k.dtype != x.dtype:
-        raise TypeError(f"{call}: x is {x.dtype} and k is {k.dtype}; convert one")
+        raise TypeError(
+            f"{call}: x is {x.dtype} and k is {k.dtype}; convert one, so that both share a dtype"
+        )
     overlap = [max(n - 1, 0) for n in k.shape]
     padding = {
         "full": [(n, n) for n in overlap],

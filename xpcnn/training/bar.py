@@ -27,28 +27,29 @@ class Silent:
 class Bar(Silent):
     """Loss, accuracy, images a second and time left, by rich."""
 
-    def __init__(self, console, progress, epochs: int) -> None:
-        self._console, self._progress, self._epochs = console, progress, epochs
+    def __init__(self, progress, epochs: int) -> None:
+        self._progress, self._epochs = progress, epochs
 
     def say(self, text: str) -> None:
-        self._console.print(text)
+        self._progress.console.print(text, highlight=False)
 
     def begin(self, epoch: int, images: int) -> None:
-        title = f"epoch {epoch}/{self._epochs}"
-        self._task = self._progress.add_task(title, total=images, figures="")
+        self._task = self._progress.add_task(self._title(epoch), total=images, figures="")
 
     def watch(self, images: int, loss: float, accuracy: float) -> None:
-        figures = f"loss {loss:.4f}  accuracy {accuracy:.1%}"
+        figures = f"loss {loss:.4f}  accuracy {accuracy:.2%}"
         self._progress.update(self._task, completed=images, figures=figures)
 
     def end(self, epoch: Epoch) -> None:
         self._progress.remove_task(self._task)
         held = "" if epoch.val_accuracy is None else f"  validation {epoch.val_accuracy:.2%}"
-        self._console.print(
-            f"epoch {epoch.number}/{self._epochs}  loss {epoch.loss:.4f}  "
-            f"accuracy {epoch.accuracy:.2%}{held}  {epoch.images_per_second:,.0f} images/s",
-            highlight=False,
+        self.say(
+            f"{self._title(epoch.number)}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.2%}"
+            f"{held}  {epoch.images_per_second:,.0f} images/s"
         )
+
+    def _title(self, epoch: int) -> str:
+        return f"epoch {epoch:{len(str(self._epochs))}}/{self._epochs}"
 
 
 @contextmanager
@@ -60,15 +61,15 @@ def progress_bar(epochs: int) -> Iterator[Silent]:
 
     class Rate(ProgressColumn):
         def render(self, task) -> Text:
-            return Text(f"{task.speed or 0:,.0f} images/s")
+            return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.file.isatty():  # rich's own answer heeds FORCE_COLOR, which asks for no bar
         yield Silent()
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"),
-        Rate(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(bar_width=20),
+        TextColumn("{task.fields[figures]}"), Rate(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
-        yield Bar(console, progress, epochs)
+        yield Bar(progress, epochs)

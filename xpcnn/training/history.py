@@ -39,8 +39,8 @@ class History:
     def __iter__(self) -> Iterator[Epoch]:
         return iter(self.epochs)
 
-    def __getitem__(self, number: int) -> Epoch:
-        return self.epochs[number]
+    def __getitem__(self, index: int) -> Epoch:
+        return self.epochs[index]
 
     def column(self, name: str) -> list:
         """One figure of every epoch, by name."""

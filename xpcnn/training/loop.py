@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from .._xp import Array
-from .step import Step
+from ..layers.tree import Tree
+from ..optim import State
+from .step import StepResult
 
 READ_EVERY = 0.1
 """Seconds between two looks at the loss: reading waits for the device."""
@@ -24,19 +26,19 @@ class Progress:
         self._correct: Array | int = 0
         self._start = time.perf_counter()
 
-    def add(self, step: Step, images: int) -> None:
+    def add(self, result: StepResult, images: int) -> None:
         """Count a step in, on its device, without waiting."""
-        self._loss = step.loss * float(images) + self._loss
-        self._correct = step.correct + self._correct
         self.images += images
         self.batches += 1
+        self._loss = self._loss + (result.loss - self._loss) * (images / self.images)
+        self._correct = result.correct + self._correct
 
     def read(self) -> tuple[float, float]:
         """Mean loss and accuracy so far; waits for the device.
 
         Raises FloatingPointError where the loss is NaN or infinite.
         """
-        loss = float(self._loss) / max(self.images, 1)
+        loss = float(self._loss)
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss became {loss} within the first {self.batches} batches of this epoch; "
@@ -51,22 +53,38 @@ class Progress:
 
 
 def run_epoch(
-    step: Callable[[Array, Array, int], Step],
+    step: Callable[[Tree, State, Array, Array], StepResult],
+    params: Tree,
+    state: State,
     batches: Iterable[Batch],
     watch: Callable[[int, float, float], None] | None = None,
-) -> Progress:
-    """Take a step for each batch (x, y); `step` is called with (x, y, number in the epoch).
+) -> tuple[Tree, State, Progress]:
+    """Take `step(params, state, x, y)` for each batch (x, y): what it leaves, and the figures.
 
     `watch(images, loss, accuracy)` is told how far it is, a few times a second. Raises
     FloatingPointError where the loss became NaN or infinite, when it is next read.
+
+    >>> from functools import partial
+    >>> import numpy as np
+    >>> from xpcnn import layers, optim, random, training
+    >>> model, sgd = layers.Linear(2), optim.SGD(0.1)
+    >>> params, _ = model.init(random.key(0), (3,))
+    >>> state = training.init_state(model, sgd, params)
+    >>> batch = np.ones((4, 3), np.float32), np.asarray([0, 1, 1, 1])
+    >>> step = partial(training.train_step, model, sgd)
+    >>> params, state, progress = run_epoch(step, params, state, [batch, batch])
+    >>> progress.images, state["step"]
+    (8, 2)
     """
     progress, told = Progress(), 0.0
-    for number, (x, y) in enumerate(batches):
-        progress.add(step(x, y, number), x.shape[0])
+    for x, y in batches:
+        result = step(params, state, x, y)
+        params, state = result.params, result.state
+        progress.add(result, x.shape[0])
         if watch and progress.seconds - told > READ_EVERY:
             told = progress.seconds
             watch(progress.images, *progress.read())
     loss, accuracy = progress.read()
     if watch:
         watch(progress.images, loss, accuracy)
-    return progress
+    return params, state, progress

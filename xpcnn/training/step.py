@@ -12,7 +12,7 @@ from ..optim import Optimizer, State, clip_by_global_norm
 from ..random import Key
 
 
-class Step(NamedTuple):
+class StepResult(NamedTuple):
     """What a step leaves: new parameters and optimizer state; loss and correct answers, 0-d."""
 
     params: Tree
@@ -33,7 +33,7 @@ def train_step(
     loss: Any = ops.cross_entropy,
     max_norm: float | None = None,
     lr: float | Array | None = None,
-) -> Step:
+) -> StepResult:
     """Forward, backward, update: on a batch x (N, ...) with integer labels y (N,).
 
     `state` is the optimizer's, over the trainable weights (`init_state`). `key` feeds dropout,
@@ -46,8 +46,8 @@ def train_step(
     >>> model, sgd = layers.Sequential(layers.Linear(2)), optim.SGD(0.1)
     >>> params, _ = model.init(random.key(0), (3,))
     >>> x, y = np.ones((4, 3), np.float32), np.asarray([0, 1, 1, 1])
-    >>> step = train_step(model, sgd, params, init_state(model, sgd, params), x, y)
-    >>> step.state["step"], step.loss.dtype
+    >>> done = train_step(model, sgd, params, init_state(model, sgd, params), x, y)
+    >>> done.state["step"], done.loss.dtype
     (1, dtype('float32'))
 
     Source: the update that torch.optim's step() makes.
@@ -60,7 +60,7 @@ def train_step(
     weights, _ = tree.partition(model.trainable(params))
     weights, state = optimizer.update(weights, grads, state, lr)
     new = tree.flatten(params) | tree.flatten(weights) | tree.flatten(buffers)
-    return Step(tree.unflatten(new), state, value, count_correct(logits, y))
+    return StepResult(tree.unflatten(new), state, value, count_correct(logits, y))
 
 
 def init_state(model: Layer, optimizer: Optimizer, params: Tree) -> State:
