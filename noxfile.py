@@ -24,12 +24,13 @@ BACKENDS = {
 def tests(session: nox.Session, backend: str) -> None:
     """Run the suite on one backend; with NumPy, every example of the docs and docstrings too."""
     session.install("-e", ".[dev]", *BACKENDS[backend])
-    session.env["XPCNN_TEST_BACKENDS"] = backend
+    # a worker on each core, each with one thread: two libraries' threads would wait on each other
+    session.env |= {"XPCNN_TEST_BACKENDS": backend, "OMP_NUM_THREADS": "1"}
     if backend == "numpy":
-        session.run("pytest", *session.posargs)
+        session.run("pytest", "-n", "auto", *session.posargs)
         session.run("pytest", "--doctest-modules", "xpcnn")
     else:
-        session.run("pytest", "--ignore=tests/test_docs.py", *session.posargs)
+        session.run("pytest", "-n", "auto", "--ignore=tests/test_docs.py", *session.posargs)
 
 
 @nox.session

@@ -228,6 +228,13 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "absent" / "a"
+    with pytest.raises(FileNotFoundError) as error, replacing(path):
+        pass
+    assert str(error.value) == f"writing {path}: there is no folder {path.parent}; make it first"
+
+
 def test_a_symbolic_link_stays_one(tmp_path):
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to("real")

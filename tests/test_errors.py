@@ -38,6 +38,7 @@ PADDING = (
 ARRAY = "is no array; pass one of NumPy, CuPy, PyTorch, JAX or array-api-strict"
 CONVERT = "convert it, for example to float32"
 BATCH = "pass x[None, ...] for a batch of one"
+MAKE_KEY = "make one of a seed: xpcnn.random.key(0)"
 MOVE = "move one explicitly, for example by xpcnn.device(...).asarray"
 
 OPS: list[tuple[str, Callable, type[Exception], str]] = [
@@ -272,6 +273,23 @@ OPS: list[tuple[str, Callable, type[Exception], str]] = [
      "conv2d: x is float64 and b is float16; convert one, so that both share a dtype"),
     ("dtypes of signals", lambda: ops.correlate(ones(3), np.ones(2, np.int64)), TypeError,
      "correlate: x is float64 and k is int64; convert one, so that both share a dtype"),
+    ("number of groups", lambda: ops.group_norm(X, 2.0), TypeError,
+     "group_norm: num_groups=2.0; give an int of at least 1"),
+    ("number of channels", lambda: ops.local_response_norm(X, 2.0), TypeError,
+     "local_response_norm: size=2.0; give an int of at least 1"),
+    ("a number of an axis", lambda: ops.softmax(X, 1.0), TypeError,
+     "softmax: dim=1.0; give an int, the number of an axis"),
+    ("half a place of padding", lambda: ops.pad(X, (0.5, 1)), TypeError,
+     "pad: pad=(0.5, 1), mode='constant': give ints, (before, after) for each axis, the last one "
+     "first"),
+    ("one number of padding", lambda: ops.pad(X, 1), ValueError,
+     "pad: pad=(1,), mode='constant' has 1 numbers for x (2, 4, 6, 5); give (before, after) for "
+     "each axis, the last one first"),
+    ("a seed as key", lambda: ops.dropout(X, key=3), TypeError, f"dropout: key=3; {MAKE_KEY}"),
+    ("a key of floats", lambda: ops.dropout(X, key=(1.5, 2)), TypeError,
+     f"dropout: key=(1.5, 2); {MAKE_KEY}"),
+    ("probability", lambda: ops.dropout(X, "0.5", key=KEY), TypeError,
+     "dropout: p must lie in [0, 1]; it is '0.5'"),
     # ---- vjp ------------------------------------------------------------------------------------
     ("wrt of another name", lambda: xpcnn.vjp(ops.conv2d, X, W, wrt=("weight",)), ValueError,
      "vjp of conv2d: wrt=('weight',); give a tuple of some of ('x', 'w', 'b')"),
@@ -367,7 +385,9 @@ LAYERS: list[tuple[str, Callable, type[Exception], str]] = [
     ("negative in_shape", lambda: L.Conv2d(8, 3).init(KEY, (4, -6, 5)), ValueError,
      f"init: in_shape=(4, -6, 5); {SAMPLE}"),
     ("a seed as key", lambda: L.Conv2d(8, 3).init(0, IMAGE), TypeError,
-     "init: key=0; make one of a seed: xpcnn.random.key(0)"),
+     f"init: key=0; {MAKE_KEY}"),
+    ("floats as key", lambda: L.Conv2d(8, 3).init((1.5, 2), IMAGE), TypeError,
+     f"init: key=(1.5, 2); {MAKE_KEY}"),
     ("groups that do not divide", lambda: L.Conv2d(8, 3, groups=3).init(KEY, IMAGE), ValueError,
      "Conv2d: groups=3 must divide channels in and out; they are 4 and 8"),
     ("groups, transposed",
@@ -400,6 +420,23 @@ LAYERS: list[tuple[str, Callable, type[Exception], str]] = [
      "conv2d: pull needs the gradient of y (2, 8, 4, 3); dy is (2, 8)"),
     ("no key", lambda: L.Sequential(L.Dropout()).vjp({}, X), ValueError,
      "layer 0: Dropout: training needs a key; call vjp(..., key=xpcnn.random.key(0))"),
+    ("a seed as key, training", lambda: L.Dropout().vjp({}, X, key=3), TypeError,
+     f"dropout: key=3; {MAKE_KEY}"),
+    ("a seed as key, deep inside", lambda: L.Sequential(L.Dropout()).vjp({}, X, key=3), TypeError,
+     f"fold_in: key=3; {MAKE_KEY}"),
+    ("probability", lambda: L.Dropout(2), ValueError, "Dropout: p must lie in [0, 1]; it is 2"),
+    ("a list of parameters", lambda: L.Sequential(L.ReLU())([], X), TypeError,
+     "Sequential: params must be a dict by the layers' names, as `init` draws it, not list"),
+    ("a list of parameters, deep inside",
+     lambda: L.Sequential(L.Residual(L.ReLU())).vjp({"0": [1]}, X), TypeError,
+     "layer 0: Residual: params must be a dict by the layers' names, as `init` draws it, not list"),
+    ("no running statistics", lambda: L.BatchNorm()({}, X), ValueError,
+     "BatchNorm: params must hold running_mean and running_var and weight and bias, as `init` "
+     "draws them, not nothing"),
+    ("no scale", lambda: L.BatchNorm().vjp({"running_mean": ones(4), "running_var": ones(4)}, X),
+     ValueError,
+     "BatchNorm: params must hold running_mean and running_var and weight and bias, as `init` "
+     "draws them, not running_mean and running_var"),
 ]  # fmt: skip
 
 MIXED: list[tuple[str, Callable, str]] = [
@@ -460,6 +497,13 @@ def test_the_environment_names_no_device(monkeypatch):
     monkeypatch.setenv("XPCNN_DEVICE", "gpu")
     message = f"device('auto'), found to be 'gpu': no such device; {DEVICES}"
     check(lambda: xpcnn.device(), ValueError, message)
+
+
+def test_arrays_on_a_device_are_copies(xp):
+    host = np.zeros(4)
+    x = xpcnn.device(xp.spec).asarray(host)
+    host[:] = 1.0
+    assert xp.to_numpy(x).any() == (xp.name == "numpy")
 
 
 def test_what_numpy_says_of_bad_numbers_is_kept():

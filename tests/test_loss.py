@@ -299,6 +299,8 @@ def test_l1_has_no_slope_where_both_are_equal(xp):
          "as target; target is (2, 2)"),
         (lambda: ops.cross_entropy(LOGITS, LABELS, WEIGHT[:3]), ValueError,
          "cross_entropy: weight must be (K=4,); weight is (3,)"),
+        (lambda: ops.cross_entropy(LOGITS[:, :0], LABELS, label_smoothing=0.1), ValueError,
+         f"cross_entropy: x must be (N, K, *space); x is ({len(LOGITS)}, 0)"),
         (lambda: ops.cross_entropy(LOGITS, LABELS, label_smoothing=1.5), ValueError,
          "cross_entropy: label_smoothing must lie in [0, 1]; it is 1.5"),
         (lambda: ops.cross_entropy(LOGITS.astype(np.float32), PROBABILITIES), TypeError,

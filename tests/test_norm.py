@@ -230,6 +230,9 @@ def test_an_empty_batch_gives_an_empty_result(xp, case):
          "mean: give it more space, or use batch_norm"),
         (lambda: ops.group_norm(X, 3),
          "group_norm: num_groups=3 does not divide C=4 of x (3, 4, 5, 2); give a divisor of 4"),
+        (lambda: ops.group_norm(X, 0), "group_norm: num_groups=0; give an int of at least 1"),
+        (lambda: ops.group_norm(X[:, :0], 1),
+         "group_norm: x must be (N, C, *space); x is (3, 0, 5, 2)"),
         (lambda: ops.layer_norm(X, (4, 5)),
          "layer_norm: normalized_shape=(4, 5) needs x (N, ..., *normalized_shape); "
          "x is (3, 4, 5, 2)"),
@@ -239,10 +242,23 @@ def test_an_empty_batch_gives_an_empty_result(xp, case):
         (lambda: ops.layer_norm(X, (5, 2), WEIGHT),
          "layer_norm: weight must be (5, 2); weight is (4,)"),
         (lambda: ops.local_response_norm(X, 0),
-         "local_response_norm: size must be at least 1 channel; it is 0"),
+         "local_response_norm: size=0; give an int of at least 1"),
     ],
 )  # fmt: skip
 def test_errors(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message
+
+
+def test_float32_keeps_its_digits_with_channels_last():
+    """A sum of 100,000 numbers one by one would be off by 5e-6 of itself."""
+    x = np.random.default_rng(0).random((64, 40, 40, 4), dtype=np.float32) + 5.0
+    x = np.moveaxis(x, -1, 1)
+    mean = x.mean((0, 2, 3), dtype=np.float64)
+    (_, found, _), pull = ops.batch_norm_train.vjp(x, np.ones(4, "f"), np.zeros(4, "f"))
+    np.testing.assert_allclose(found, mean, rtol=1e-6)
+    np.testing.assert_allclose(pull(x)[2], mean * x[:, 0].size, rtol=1e-6)
+    w, b = np.zeros((4, 4, 1, 1), "f"), np.zeros(4, "f")
+    _, pull = ops.conv2d.vjp(x, w, b, wrt=("b",))
+    np.testing.assert_allclose(pull(x)[2], mean * x[:, 0].size, rtol=1e-6)

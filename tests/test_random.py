@@ -156,6 +156,16 @@ def test_a_seed_is_its_two_words(seed, key):
             "fold_in: i must lie in [0, 2**31); it is -1",
         ),
         (
+            lambda: random.fold_in((1 << 31, 0), 0),
+            TypeError,
+            "fold_in: key=(2147483648, 0); make one of a seed: xpcnn.random.key(0)",
+        ),
+        (
+            lambda: random.uniform((0, 0, 0), (2,)),
+            TypeError,
+            "uniform: key=(0, 0, 0); make one of a seed: xpcnn.random.key(0)",
+        ),
+        (
             lambda: random.normal((0, 0), (2, -1)),
             ValueError,
             "normal: sizes must be >= 0 and their product <= 2**31; they are (2, -1)",

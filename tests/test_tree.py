@@ -123,3 +123,10 @@ def test_bad_trees_are_named(call, message):
     with pytest.raises(ValueError) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_a_list_is_no_tree():
+    with pytest.raises(TypeError) as caught:
+        tree.partition([1])
+    right = "flatten: a tree is a dict of arrays and such dicts; this is a list"
+    assert str(caught.value) == right

@@ -6,7 +6,7 @@ Messages restate the call, say what is wrong and then what would be right.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 Ints = tuple[int, ...]
 Size = int | Sequence[int]
@@ -57,6 +57,27 @@ def require_count(call: str, name: str, value: int) -> None:
     """
     if not is_int(value) or value < 1:
         raise kind_of([value])(f"{call}: {name}={value!r}; give an int of at least 1")
+
+
+def require_share(call: str, name: str, value: float) -> None:
+    """Raise TypeError for what is no number, ValueError for one outside [0, 1].
+
+    >>> require_share("dropout", "p", 0.5)
+    """
+    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+        kind = ValueError if isinstance(value, Real) else TypeError
+        raise kind(f"{call}: {name} must lie in [0, 1]; it is {value!r}")
+
+
+def require_channels(call: str, shape: Ints, axis: str = "C") -> None:
+    """Raise ValueError unless x is (N, C, *space), with one channel or more.
+
+    >>> require_channels("group_norm", (0, 3))
+    """
+    if len(shape) < 2 or not shape[1]:
+        raise ValueError(
+            f"{call}: x must be (N, {axis}, *space); x is {tuple(shape)}{batch_hint(shape, 2)}"
+        )
 
 
 def is_int(value: object) -> bool:

@@ -16,7 +16,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The bytes go to a temporary file beside it, are flushed to the disk and then renamed, so that a
     reader sees the old file or the new one, and an error or a power cut leaves the old one whole.
-    Raises ValueError where `path` is there and is no ordinary file.
+    Raises ValueError where `path` is there and is no ordinary file, FileNotFoundError where
+    its folder is missing.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -28,6 +29,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))  # through a symbolic link, which stays one
     if target.exists() and not target.is_file():
         raise ValueError(f"writing {path}: it is a folder or a device; give the name of a file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"writing {path}: there is no folder {target.parent}; make it first"
+        )
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

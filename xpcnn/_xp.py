@@ -6,6 +6,7 @@ costs more than everything else `import xpcnn` does.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import math
@@ -20,8 +21,6 @@ Array = Any
 
 LIBRARIES = ("numpy", "cupy", "torch", "jax", "strict")
 
-_NUMPY = (np.ndarray, np.generic)
-
 
 def library(x: Array) -> str:
     """Name of the library that `x` belongs to: one of `LIBRARIES`.
@@ -31,9 +30,19 @@ def library(x: Array) -> str:
     >>> library(np.zeros(3))
     'numpy'
     """
-    if isinstance(x, _NUMPY):
+    kind = type(x)
+    if kind not in _known:
+        _known[kind] = _find_library(x)
+    return _known[kind]
+
+
+_known: dict[type, str] = {}  # asking the libraries takes as long as a small operation
+
+
+def _find_library(x: Array) -> str:
+    if isinstance(x, np.ndarray | np.generic):
         return "numpy"
-    if hasattr(x, "__array_namespace__") and _module(x) == "array_api_strict":
+    if hasattr(x, "__array_namespace__") and type(x).__module__.startswith("array_api_strict"):
         return "strict"
     compat = importlib.import_module("array_api_compat")
     for name in ("torch", "jax", "cupy"):
@@ -44,22 +53,24 @@ def library(x: Array) -> str:
     )
 
 
-def _module(x: Array) -> str:
-    return type(x).__module__.partition(".")[0]
-
-
 def namespace(x: Array) -> Any:
     """The Array API namespace of `x`: `numpy` itself for NumPy arrays.
 
     >>> namespace(np.zeros(3)).__name__
     'numpy'
     """
-    kind = library(x)
-    if kind == "numpy":
+    return _namespace_of(library(x))
+
+
+@functools.cache
+def _namespace_of(library: str) -> Any:
+    if library == "numpy":
         return np
-    if kind == "strict":
-        return x.__array_namespace__()
-    return importlib.import_module("array_api_compat").array_namespace(x)
+    if library == "strict":
+        return importlib.import_module("array_api_strict")
+    if library == "jax":
+        return importlib.import_module("jax.numpy")
+    return importlib.import_module(f"array_api_compat.{library}")
 
 
 def device_of(x: Array) -> Any:
@@ -72,12 +83,13 @@ def device_of(x: Array) -> Any:
     if kind == "numpy":
         return "cpu"
     if kind == "jax":
-        return getattr(x, "device", None) if _is_concrete(x) else None
+        return None if isinstance(x, _jax_tracer()) else x.device
     return x.device
 
 
-def _is_concrete(x: Array) -> bool:
-    return not isinstance(x, importlib.import_module("jax").core.Tracer)
+@functools.cache
+def _jax_tracer() -> type:
+    return importlib.import_module("jax").core.Tracer
 
 
 def index_dtype(xp: Any) -> Any:
@@ -86,7 +98,7 @@ def index_dtype(xp: Any) -> Any:
 
 
 def to_numpy(x: Array) -> np.ndarray:
-    """Copy an array of any library and device to the host.
+    """An array of any library and device on the host; one that is there already shares its memory.
 
     >>> to_numpy(np.arange(3))
     array([0, 1, 2])
@@ -123,19 +135,13 @@ class Device:
     @property
     def xp(self) -> Any:
         """The Array API namespace of this device's arrays."""
-        if self.library == "numpy":
-            return np
-        if self.library == "strict":
-            return importlib.import_module("array_api_strict")
-        if self.library == "jax":
-            return importlib.import_module("jax.numpy")
-        return importlib.import_module(f"array_api_compat.{self.library}")
+        return _namespace_of(self.library)
 
     def asarray(self, a: Any, dtype: str | None = None) -> Array:
         """Move `a` (an array of any library, or nested sequences) to this device.
 
-        `dtype` is a name such as "float32"; None keeps what `a` has. The values are copied unless
-        `a` is a NumPy array that needs no change on this device.
+        `dtype` is a name such as "float32"; None keeps what `a` has. The values are copied, save
+        that NumPy's device takes what lies on the host as it is.
 
         Raises TypeError or ValueError where that makes no array of numbers.
         """
@@ -145,14 +151,11 @@ class Device:
         if self.library == "cupy":
             with self.handle:
                 return self.xp.asarray(host)
-        if (
-            self.library == "torch"
-        ):  # torch.asarray would share memory, and refuses negative strides
-            return self.xp.asarray(host.copy(), device=self.handle)
-        return self.xp.asarray(host, device=self.handle)
+        # copied first, for these may share its memory, and PyTorch refuses negative strides
+        return self.xp.asarray(host.copy(), device=self.handle)
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        """Copy an array to the host."""
+        """An array on the host; one that is there already shares its memory."""
         return to_numpy(x)
 
     def synchronize(self) -> None:

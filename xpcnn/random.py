@@ -51,15 +51,26 @@ def key(seed: int) -> Key:
     return low - (low >> 31 << 32), high - (high >> 31 << 32)
 
 
+def require_key(call: str, key: Key) -> None:
+    """Raise TypeError for what is no key.
+
+    >>> require_key("dropout", key(0))
+    """
+    if not isinstance(key, tuple) or len(key) != 2 or not all(map(_is_word, key)):
+        raise TypeError(f"{call}: key={key!r}; make one of a seed: xpcnn.random.key(0)")
+
+
 def fold_in(key: Key, i: int | Array) -> Key:
     """A new key, of `key` and the integer i in [0, 2**31): one for each layer, step or epoch.
 
     Two ints where all that is given are ints; else two 0-d int32 arrays, so that a traced step can
-    be folded in. Raises ValueError for an int outside the range (arrays are not looked at).
+    be folded in. Raises ValueError for an int outside the range (arrays are not looked at), and
+    TypeError for what is no key.
 
     >>> fold_in(key(0), 1) == fold_in(key(0), 2)
     False
     """
+    require_key("fold_in", key)
     arrays = [part for part in (*key, i) if not _is_int(part)]
     if _is_int(i) and not 0 <= i < 1 << 31:
         raise ValueError(f"fold_in: i must lie in [0, 2**31); it is {i}")
@@ -80,7 +91,7 @@ def bits(key: Key, shape: tuple[int, ...], xp: Any, device: Any) -> Array:
     >>> bits(key(0), (4,), np, "cpu")
     array([ 1797259609, -1715843330,  1351547692, -1059176654], dtype=int32)
     """
-    count = _count("bits", shape)
+    count = _count("bits", key, shape)
     if xp is np:
         words = np.empty((count + 1) // 2, "<u8")
         for at, block in _words(key, words.size):
@@ -102,7 +113,7 @@ def uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:
     >>> uniform(key(0), (2,)).round(3)
     array([0.6  , 0.753])
     """
-    out = np.empty(_count("uniform", shape), np.float64)
+    out = np.empty(_count("uniform", key, shape), np.float64)
     for at, words in _words(key, out.size):
         out[at] = _fraction(words)
     return out.reshape(shape)
@@ -119,7 +130,7 @@ def normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
 
     Source: Box and Muller, "A note on the generation of random normal deviates", 1958.
     """
-    count = _count("normal", shape)
+    count = _count("normal", key, shape)
     out = np.empty(count + count % 2, np.float64)
     for at, words in _words(key, out.size):
         radius = np.sqrt(-2.0 * np.log(1.0 - _fraction(words[::2])))  # 1 - u: never log(0)
@@ -136,7 +147,7 @@ def permutation(key: Key, n: int) -> np.ndarray:
     >>> permutation(key(0), 5)
     array([3, 0, 4, 1, 2])
     """
-    words = np.empty(_count("permutation", (n,)), np.uint64)
+    words = np.empty(_count("permutation", key, (n,)), np.uint64)
     for at, block in _words(key, n):
         words[at] = block
     return np.argsort(words, kind="stable").astype(np.int64, copy=False)
@@ -199,7 +210,13 @@ def _is_int(part: Any) -> bool:
     return isinstance(part, int | np.integer)
 
 
-def _count(call: str, shape: tuple[int, ...]) -> int:
+def _is_word(part: Any) -> bool:
+    return -(1 << 31) <= part < 1 << 31 if _is_int(part) else hasattr(part, "dtype")
+
+
+def _count(call: str, key: Key, shape: tuple[int, ...]) -> int:
+    """How many numbers are asked for, once key and shape are known to be such."""
+    require_key(call, key)
     count = product(shape)
     if min(shape, default=0) < 0 or count > 1 << 31:
         raise ValueError(f"{call}: sizes must be >= 0 and their product <= 2**31; they are {shape}")

@@ -17,8 +17,8 @@ from ..window import Window
 from . import Divisor, generic
 from .settings import current
 
-BLOCK = 2**20
-"""Bytes of columns that are worked on at a time: about what a core's cache holds."""
+BLOCK = 4 * 2**20
+"""Bytes of columns at a time: few enough for the cache, enough to keep a product's threads busy."""
 
 FEW_CHANNELS = 8
 """Below this, columns are stored with outputs contiguous: runs of channels would be too short."""
@@ -51,6 +51,8 @@ def conv_dx(dy: Array, w: Array, window: Window) -> Array:
         return conv(dy, _rotated(w, window.groups), window.adjoint())
     groups, channels = window.groups, w.shape[1] * window.groups
     dx = np.zeros((dy.shape[0], *window.in_size, channels), dy.dtype)
+    if dx.size == 0:
+        return np.moveaxis(dx, -1, 1)
     images = _grouped(np.moveaxis(dx, -1, 1), groups)
     grads, weights = _grouped(dy, groups), np.swapaxes(_pack(w, groups), 1, 2)
     for box, part in _blocks((dy.shape[0], *window.out_size), window, _bytes_of_columns(w, window)):

@@ -14,8 +14,7 @@ from .. import _check
 from .._xp import Array, Device, require_same
 from .._xp import device as find_device
 from ..ops import _op
-from ..random import Key, fold_in
-from ..window import Size
+from ..random import Key, fold_in, require_key
 from . import tree
 from .initializers import initialize
 from .tree import Tree
@@ -81,8 +80,7 @@ class Layer:
         Raises ValueError where a layer cannot take the shape that reaches it, and for a dtype that
         is not floating; TypeError for a key or shape that is none.
         """
-        if not isinstance(key, tuple) or len(key) != 2:
-            raise TypeError(f"init: key={key!r}; make one of a seed: xpcnn.random.key(0)")
+        require_key("init", key)
         ints = isinstance(in_shape, Sequence) and all(map(_check.is_int, in_shape))
         if not ints or min(in_shape, default=1) < 1:
             raise (ValueError if ints else TypeError)(
@@ -167,14 +165,7 @@ class OpLayer(Layer):
         return y, pull
 
     def _run(self, op: Callable, params: Tree, x: Array, **more: Any) -> Any:
-        try:
-            own = {name: params[name] for name in self._held()}
-        except (KeyError, IndexError, TypeError):
-            found = " and ".join(params) if isinstance(params, Mapping) else type(params).__name__
-            raise ValueError(
-                f"{type(self).__name__}: params must hold {' and '.join(self._held())}, as `init` "
-                f"draws them, not {found or 'nothing'}"
-            ) from None
+        own = held(self, params, self._held())
         arrays = dict(zip(self.op.arrays[1:], own.values(), strict=False))
         try:
             return op(x, **arrays, **self.options(), **more)
@@ -187,6 +178,18 @@ class OpLayer(Layer):
         if not getattr(self, "affine", True):
             return ()
         return self.weights if getattr(self, "bias", True) else self.weights[:1]
+
+
+def held(layer: Layer, params: Tree, names: Sequence[str]) -> dict[str, Array]:
+    """The layer's own parameters of these names; ValueError where `params` lacks one."""
+    try:
+        return {name: params[name] for name in names}
+    except (KeyError, IndexError, TypeError):
+        found = " and ".join(params) if isinstance(params, Mapping) else type(params).__name__
+        raise ValueError(
+            f"{type(layer).__name__}: params must hold {' and '.join(names)}, as `init` draws "
+            f"them, not {found or 'nothing'}"
+        ) from None
 
 
 def wanted(layer: Layer, wrt: Sequence[str] | None) -> Collection[str]:
@@ -220,13 +223,8 @@ def per_axis(layer: Layer, rank: int, *names: str) -> None:
         if name in LEAST and (name, value) != ("stride", None):
             value = _check.sizes(type(layer).__name__, name, value, rank, LEAST[name])
         elif _check.is_int(value):
-            value = (value,) * rank
+            value = _check.entries(value, rank)
         object.__setattr__(layer, name, value)
-
-
-def sizes(value: Size, rank: int) -> Shape:
-    """An int once per axis; what is one per axis already, as it is."""
-    return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
 def _per_axis_default(field: dataclasses.Field, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -51,9 +51,17 @@ class Combinator(Layer):
         names = self.names or tuple(map(str, range(len(self.layers))))
         return list(zip(names, self.layers, strict=True))
 
+    def parts(self, params: Tree) -> list[tuple[str, Layer, Tree]]:
+        """The layers with their names and parameters; TypeError where `params` is no dict."""
+        if not isinstance(params, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}: params must be a dict by the layers' names, as `init` "
+                f"draws it, not {type(params).__name__}"
+            )
+        return [(name, layer, params.get(name, {})) for name, layer in self.children]
+
     def trainable(self, params: Tree) -> Tree:
-        found = {name: layer.trainable(params.get(name, {})) for name, layer in self.children}
-        return _occupied(found)
+        return _occupied({name: layer.trainable(own) for name, layer, own in self.parts(params)})
 
     def __repr__(self) -> str:
         lines = [f"({name}): {layer!r}".replace("\n", "\n  ") for name, layer in self.children]
@@ -84,15 +92,14 @@ class Sequential(Combinator):
         return _occupied(planned), in_shape
 
     def __call__(self, params: Tree, x: Array) -> Array:
-        for name, layer in self.children:
-            x = _at(name, layer, params.get(name, {}), x)
+        for name, layer, own in self.parts(params):
+            x = _at(name, layer, own, x)
         return x
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked, pulls = wanted(self, wrt), []
         needs_x = "x" in asked
-        for number, (name, layer) in enumerate(self.children):
-            own = params.get(name, {})
+        for number, (name, layer, own) in enumerate(self.parts(params)):
             names = ("params",) * ("params" in asked) + ("x",) * needs_x
             x, pull = _at(name, layer.vjp, own, x, key=_fold(key, number), wrt=names)
             pulls.append((name, pull))
@@ -151,14 +158,12 @@ class Branches(Combinator):
         return _occupied(planned), tuple(self._join(parts).shape[1:])
 
     def __call__(self, params: Tree, x: Array) -> Array:
-        return self._join([_at(n, layer, params.get(n, {}), x) for n, layer in self.children])
+        return self._join([_at(name, layer, own, x) for name, layer, own in self.parts(params)])
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked, parts, pulls = wanted(self, wrt), [], []
-        for number, (name, layer) in enumerate(self.children):
-            y, pull = _at(
-                name, layer.vjp, params.get(name, {}), x, key=_fold(key, number), wrt=asked
-            )
+        for number, (name, layer, own) in enumerate(self.parts(params)):
+            y, pull = _at(name, layer.vjp, own, x, key=_fold(key, number), wrt=asked)
             parts.append(y)
             pulls.append((name, pull))
         sizes = [part.shape[1] for part in parts]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import ops
+from .._check import entries
 from ..window import Padding, Size
-from .base import OpLayer, Parameter, Shape, channels, per_axis, sizes
+from .base import OpLayer, Parameter, Shape, channels, per_axis
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,11 +36,8 @@ class _Convolution(OpLayer):
         return {"weight": Parameter(weight_shape, self.weight_init), **bias}
 
     def _weight_shape(self, in_channels: int) -> Shape:
-        return (
-            self.out_channels,
-            max(1, in_channels // self.groups),
-            *sizes(self.kernel_size, self.rank),
-        )
+        kernel = entries(self.kernel_size, self.rank)
+        return (self.out_channels, in_channels // self.groups, *kernel)
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,11 +49,8 @@ class _TransposedConvolution(_Convolution):
         per_axis(self, self.rank, "output_padding")
 
     def _weight_shape(self, in_channels: int) -> Shape:
-        return (
-            in_channels,
-            max(1, self.out_channels // self.groups),
-            *sizes(self.kernel_size, self.rank),
-        )
+        kernel = entries(self.kernel_size, self.rank)
+        return (in_channels, self.out_channels // self.groups, *kernel)
 
 
 class Conv1d(_Convolution):

@@ -37,7 +37,8 @@ def build(description: Mapping[str, Any]) -> Layer:
     try:
         return kind(**options)
     except TypeError as error:
-        raise ValueError(f"build: {description['layer']}: {error}") from None
+        fault = str(error).partition("__init__() ")[2] or error  # a base class's, perhaps
+        raise ValueError(f"build: {description['layer']}: {fault}") from None
 
 
 def _plain(value: Any) -> Any:

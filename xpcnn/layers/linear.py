@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import ops
+from .._check import entries
 from .._xp import product
 from ..window import Padding, Size, pool_window
-from .base import OpLayer, Parameter, Shape, channels, per_axis, sizes
+from .base import OpLayer, Parameter, Shape, channels, per_axis
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,7 +76,7 @@ class LocallyConnected2d(OpLayer):
         space = pool_window(
             name, 2, (1, *in_shape), self.kernel_size, self.stride, self.padding, self.dilation
         ).out_size
-        each = (in_channels, *sizes(self.kernel_size, 2))
+        each = (in_channels, *entries(self.kernel_size, 2))
         outputs = (*space, self.out_channels)
         weight = Parameter((*outputs, *each), self.weight_init, (product(outputs), *each))
         bias = {"bias": Parameter((self.out_channels, *space), 0.0)} if self.bias else {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import ops
+from .._check import entries
 from .._xp import Array, product
-from .base import Layer, OpLayer, Parameter, Shape, per_axis, sizes, wanted
+from .base import Layer, OpLayer, Parameter, Shape, held, per_axis, wanted
 from .tree import Tree
 
 
@@ -51,12 +52,12 @@ class BatchNorm(Layer):
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked = wanted(self, wrt)
-        mean, var, weight, bias = self._arrays(params)
+        mean, var, *affine = self._arrays(params)
         if "params" not in asked:
-            y, op_pull = ops.batch_norm.vjp(x, mean, var, weight, bias, eps=self.eps, wrt=asked)
+            y, op_pull = ops.batch_norm.vjp(x, mean, var, *affine, eps=self.eps, wrt=asked)
             return y, lambda dy: ({}, op_pull(dy)[0])
         names = ("x",) * ("x" in asked) + ("weight", "bias")
-        (y, *batch), op_pull = ops.batch_norm_train.vjp(x, weight, bias, eps=self.eps, wrt=names)
+        (y, *batch), op_pull = ops.batch_norm_train.vjp(x, *affine, eps=self.eps, wrt=names)
         buffers = self._next(mean, var, *batch, count=x.shape[0] * product(x.shape[2:]))
 
         def pull(dy: Array) -> tuple[Tree, Array]:
@@ -66,7 +67,8 @@ class BatchNorm(Layer):
         return y, pull
 
     def _arrays(self, params: Tree) -> list[Array]:
-        return [params.get(n) for n in ("running_mean", "running_var", "weight", "bias")]
+        names = ("running_mean", "running_var", *("weight", "bias") * self.affine)
+        return list(held(self, params, names).values())
 
     def _next(self, mean, var, batch_mean, batch_var, count: int) -> Tree:
         new, unbiased = self.momentum, count / (count - 1)
@@ -97,7 +99,7 @@ class LayerNorm(_Affine):
         per_axis(self, 1, "normalized_shape")
 
     def _affine_shape(self, in_shape: Shape) -> Shape:
-        return sizes(self.normalized_shape, 1)
+        return entries(self.normalized_shape, 1)
 
 
 @dataclass(frozen=True, repr=False)

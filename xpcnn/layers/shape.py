@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import ops
+from .._check import require_share
 from .._xp import Array, namespace, product
 from .base import Layer, OpLayer, wanted
 from .tree import Tree
@@ -51,10 +52,16 @@ class Dropout(Layer):
 
     Inference is the identity. Training needs a key: `model.vjp(params, x, key=...)`.
 
+    Raises ValueError for a p outside [0, 1].
+
     Source: torch.nn.Dropout; Srivastava et al., 2014.
     """
 
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share("Dropout", "p", self.p)
 
     def __call__(self, params: Tree, x: Array) -> Array:
         return x

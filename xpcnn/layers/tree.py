@@ -22,11 +22,16 @@ BUFFERS = frozenset({"running_mean", "running_var"})
 def flatten(tree: Tree) -> dict[str, Array]:
     """The arrays by dotted name, in the tree's own order.
 
-    Raises ValueError for a name that is empty, no string or has a dot of its own.
+    Raises ValueError for a name that is empty, no string or has a dot of its own, TypeError for
+    what is no dict.
 
     >>> flatten({"0": {"weight": 1.0, "bias": 2.0}, "2": {"weight": 3.0}})
     {'0.weight': 1.0, '0.bias': 2.0, '2.weight': 3.0}
     """
+    if not isinstance(tree, Mapping):
+        raise TypeError(
+            f"flatten: a tree is a dict of arrays and such dicts; this is a {type(tree).__name__}"
+        )
     flat: dict[str, Array] = {}
     for name, node in tree.items():
         if not isinstance(name, str) or not name or "." in name:

@@ -13,6 +13,7 @@ from typing import Any
 from .._xp import Array, namespace
 from ._erf import erfc
 from ._op import op
+from ._sums import sum_over
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -135,7 +136,7 @@ def _(x, weight):
     def pull(dy: Array) -> tuple:
         def dweight() -> Array:
             shared = tuple(i for i in range(x.ndim) if i != 1 or weight.shape[0] == 1)
-            return xp.reshape(xp.sum(dy * _negative(x), axis=shared), weight.shape)
+            return xp.reshape(sum_over(dy * _negative(x), shared), weight.shape)
 
         return lambda: dy * (_one_where(x > 0.0, x) + slopes * _one_where(x <= 0.0, x)), dweight
 

@@ -10,6 +10,7 @@ from .. import engines
 from .._xp import Array, device_of, namespace, product
 from ..window import Size, pool_window, spatial_shape
 from ._op import op
+from .pooling import max_pool2d
 
 
 @op
@@ -54,11 +55,15 @@ def adaptive_max_pool2d(x: Array, output_size: Size) -> Array:
 
     Source: torch.nn.functional.adaptive_max_pool2d.
     """
+    if kernel := _equal_windows(x, output_size):
+        return max_pool2d(x, kernel)
     return _joined(x, output_size, [y for y, _ in _maxima(x, output_size)])
 
 
 @adaptive_max_pool2d.pullback
 def _(x, output_size):
+    if kernel := _equal_windows(x, output_size):
+        return max_pool2d.vjp(x, kernel)
     xp, maxima = namespace(x), _maxima(x, output_size)
     shape = tuple(x.shape)
     boxes = _boxes("adaptive_max_pool2d", x, output_size)
@@ -130,6 +135,14 @@ def _averages(call: str, x: Array, output_size: Size) -> list[Array]:
         ]
         matrices.append(xp.asarray(rows, dtype=x.dtype, device=device_of(x)))
     return matrices
+
+
+def _equal_windows(x: Array, output_size: Size) -> tuple[int, ...] | None:
+    """The kernel of a plain pooling to output_size, if that divides x's space."""
+    space, outputs = spatial_shape("adaptive_max_pool2d", x.shape, output_size)
+    if any(size % count for size, count in zip(space, outputs, strict=True)):
+        return None
+    return tuple(size // count for size, count in zip(space, outputs, strict=True))
 
 
 def _boxes(call: str, x: Array, output_size: Size) -> list[tuple[tuple[int, int], tuple[int, int]]]:

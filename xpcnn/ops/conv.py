@@ -14,30 +14,21 @@ from .._xp import Array, namespace
 from ..window import Padding, Size, conv_transpose_window, conv_window
 from ._layout import NAMES, channels_first, from_channels_first
 from ._op import op
-
-
-def _conv(rank, x, w, b, stride, padding, dilation, groups, exact, layout):
-    x, window = _conv_window(rank, x, w, b, stride, padding, dilation, groups, exact, layout)
-    return from_channels_first(engines.conv(x, w, window, b), layout)
-
-
-def _conv_window(rank, x, w, b, stride, padding, dilation, groups, exact, layout):
-    call = f"conv{rank}d"
-    x = channels_first(call, x, layout, rank)
-    b_shape = None if b is None else b.shape
-    return x, conv_window(
-        call, rank, x.shape, w.shape, b_shape, stride, padding, dilation, groups, exact
-    )
+from ._sums import sum_over
 
 
 def _conv_vjp(
     rank, x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, exact=False, layout=None
-):
-    layout = layout or NAMES[rank][0]
-    x, window = _conv_window(rank, x, w, b, stride, padding, dilation, groups, exact, layout)
+) -> tuple[Array, Callable]:
+    call, layout = f"conv{rank}d", layout or NAMES[rank][0]
+    x = channels_first(call, x, layout, rank)
+    b_shape = None if b is None else b.shape
+    window = conv_window(
+        call, rank, x.shape, w.shape, b_shape, stride, padding, dilation, groups, exact
+    )
 
     def pull(dy: Array) -> tuple:
-        dy = channels_first(f"conv{rank}d", dy, layout, rank)
+        dy = channels_first(call, dy, layout, rank)
         return (
             lambda: from_channels_first(engines.conv_dx(dy, w, window), layout),
             lambda: engines.conv_dw(x, dy, window),
@@ -48,7 +39,7 @@ def _conv_vjp(
 
 
 def _bias_gradient(dy: Array) -> Array:
-    return namespace(dy).sum(dy, axis=(0, *range(2, dy.ndim)))
+    return sum_over(dy, (0, *range(2, dy.ndim)))
 
 
 @op
@@ -74,7 +65,8 @@ def conv1d(
 
     Source: torch.nn.functional.conv1d; padding="same" as ONNX SAME_UPPER.
     """
-    return _conv(1, x, w, b, stride, padding, dilation, groups, exact, layout)
+    y, _ = _conv_vjp(1, x, w, b, stride, padding, dilation, groups, exact=exact, layout=layout)
+    return y
 
 
 conv1d.pullback(partial(_conv_vjp, 1))
@@ -113,7 +105,8 @@ def conv2d(
 
     Source: torch.nn.functional.conv2d; padding="same" as ONNX SAME_UPPER and TensorFlow.
     """
-    return _conv(2, x, w, b, stride, padding, dilation, groups, exact, layout)
+    y, _ = _conv_vjp(2, x, w, b, stride, padding, dilation, groups, exact=exact, layout=layout)
+    return y
 
 
 conv2d.pullback(partial(_conv_vjp, 2))
@@ -142,18 +135,11 @@ def conv3d(
 
     Source: torch.nn.functional.conv3d; padding="same" as ONNX SAME_UPPER.
     """
-    return _conv(3, x, w, b, stride, padding, dilation, groups, exact, layout)
+    y, _ = _conv_vjp(3, x, w, b, stride, padding, dilation, groups, exact=exact, layout=layout)
+    return y
 
 
 conv3d.pullback(partial(_conv_vjp, 3))
-
-
-def _conv_transpose(
-    rank, x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, layout=None
-):
-    return _conv_transpose_vjp(
-        rank, x, w, b, stride, padding, output_padding, groups, dilation, layout=layout
-    )[0]
 
 
 def _conv_transpose_vjp(
@@ -203,9 +189,10 @@ def conv_transpose1d(
 
     Source: torch.nn.functional.conv_transpose1d.
     """
-    return _conv_transpose(
+    y, _ = _conv_transpose_vjp(
         1, x, w, b, stride, padding, output_padding, groups, dilation, layout=layout
     )
+    return y
 
 
 conv_transpose1d.pullback(partial(_conv_transpose_vjp, 1))
@@ -240,9 +227,10 @@ def conv_transpose2d(
 
     Source: torch.nn.functional.conv_transpose2d; Dumoulin & Visin 2016, chapter 4.
     """
-    return _conv_transpose(
+    y, _ = _conv_transpose_vjp(
         2, x, w, b, stride, padding, output_padding, groups, dilation, layout=layout
     )
+    return y
 
 
 conv_transpose2d.pullback(partial(_conv_transpose_vjp, 2))
@@ -271,9 +259,10 @@ def conv_transpose3d(
 
     Source: torch.nn.functional.conv_transpose3d.
     """
-    return _conv_transpose(
+    y, _ = _conv_transpose_vjp(
         3, x, w, b, stride, padding, output_padding, groups, dilation, layout=layout
     )
+    return y
 
 
 conv_transpose3d.pullback(partial(_conv_transpose_vjp, 3))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .._check import require_share
 from .._xp import Array, device_of, namespace
-from ..random import Key, bits
+from ..random import Key, bits, require_key
 from ._op import op
 
 RESOLUTION = 24  # random bits compared with p: as many as float32 has
@@ -16,7 +17,7 @@ def dropout(x: Array, p: float = 0.5, *, key: Key) -> Array:
     Returns x's shape and dtype. The same key and shape drop the same entries, whatever the dtype,
     the library and the memory layout; draw a fresh one for each step with `xpcnn.random.fold_in`.
 
-    Raises ValueError for a p outside [0, 1].
+    Raises ValueError for a p outside [0, 1], TypeError for a key that is none.
 
     >>> import numpy as np
     >>> import xpcnn.random
@@ -37,8 +38,8 @@ def _(x, p=0.5, *, key):
 
 def _kept(x: Array, p: float, key: Key) -> Array | None:
     """Where entries stay; None where all do."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout: p must lie in [0, 1]; it is {p}")
+    require_share("dropout", "p", p)
+    require_key("dropout", key)
     if p == 0.0:
         return None
     high = bits(key, tuple(x.shape), namespace(x), device_of(x)) >> (32 - RESOLUTION)

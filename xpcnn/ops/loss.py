@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from .._check import require_channels, require_share
 from .._xp import Array, device_of, namespace, product
 from ._op import op
 from .activation import sigmoid, softplus
@@ -106,8 +107,7 @@ def _label_shares(call, x, target, weight, ignore_index) -> Array:
 def _shares(call, x, target, weight, ignore_index, smoothing) -> Array:
     """What each -log(p) weighs in the mean, in x's shape and dtype."""
     _check_labels(call, x, target, weight)
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"{call}: label_smoothing must lie in [0, 1]; it is {smoothing}")
+    require_share(call, "label_smoothing", smoothing)
     xp = namespace(x)
     if xp.isdtype(target.dtype, "real floating"):
         labels, counts = target, 1.0
@@ -135,11 +135,7 @@ def _one_hot(target: Array, ignore_index: int, x: Array) -> tuple[Array, Array]:
 
 
 def _check_labels(call: str, x: Array, target: Array, weight: Array | None) -> None:
-    if x.ndim < 2:
-        raise ValueError(
-            f"{call}: x must be (N, K, *space); x is {tuple(x.shape)}: pass x[None, ...] "
-            "for a batch of one"
-        )
+    require_channels(call, x.shape, "K")
     shape, labels = tuple(x.shape), (x.shape[0], *x.shape[2:])
     floating = namespace(x).isdtype(target.dtype, "real floating")
     if tuple(target.shape) != (shape if floating else labels):

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .._check import entries, require_channels, require_count
 from .._xp import Array, device_of, namespace, product
 from ._op import op
+from ._sums import sum_over
 
 
 @op
@@ -46,7 +48,7 @@ def batch_norm(
 
 @batch_norm.pullback
 def _(x, mean, var, weight=None, bias=None, eps=1e-5):
-    xp, shared = namespace(x), _all_but_channels(x)
+    shared = _all_but_channels(x)
 
     def pull(dy: Array) -> tuple:
         inverse = _inverse_root(var, eps)
@@ -55,14 +57,14 @@ def _(x, mean, var, weight=None, bias=None, eps=1e-5):
             return dy * _spread(inverse if weight is None else weight * inverse, x)
 
         def dweight() -> Array:
-            return inverse * xp.sum(dy * (x - _spread(mean, x)), axis=shared)
+            return inverse * sum_over(dy * (x - _spread(mean, x)), shared)
 
         return (
             dx,
             None,
             None,
             None if weight is None else dweight,
-            None if bias is None else lambda: xp.sum(dy, axis=shared),
+            None if bias is None else lambda: sum_over(dy, shared),
         )
 
     return batch_norm(x, mean, var, weight, bias, eps), pull
@@ -201,9 +203,9 @@ def _normalise(x, plan, weight, bias, eps) -> tuple[Array, Array, Array]:
     """The normalised x, and the statistics, of size 1 along plan.together of the view."""
     xp = namespace(x)
     viewed = xp.reshape(x, plan.view)
-    mean = xp.mean(viewed, axis=plan.together, keepdims=True)
+    mean = _mean(viewed, plan)
     away = viewed - mean
-    var = xp.mean(away * away, axis=plan.together, keepdims=True)
+    var = _mean(away * away, plan)
     y = xp.reshape(away * _inverse_root(var, eps), x.shape)
     y = y if weight is None else y * _aligned(weight, x, plan)
     return (y if bias is None else y + _aligned(bias, x, plan)), mean, var
@@ -218,9 +220,6 @@ def _pull(x, plan, mean, var, weight, bias, eps) -> Callable:
     """dx = (g - mean(g) - z mean(g z)) / sqrt(var + eps), of g = dy * weight and normalised z."""
     xp = namespace(x)
 
-    def average(g: Array) -> Array:
-        return xp.mean(g, axis=plan.together, keepdims=True)
-
     def pull(dy: Array) -> tuple:
         inverse = _inverse_root(var, eps)
         z = (xp.reshape(x, plan.view) - mean) * inverse
@@ -228,18 +227,24 @@ def _pull(x, plan, mean, var, weight, bias, eps) -> Callable:
         def dx() -> Array:
             g = dy if weight is None else dy * _aligned(weight, x, plan)
             g = xp.reshape(g, plan.view)
-            return xp.reshape((g - average(g) - z * average(g * z)) * inverse, x.shape)
+            dz = g - _mean(g, plan) - z * _mean(g * z, plan)
+            return xp.reshape(dz * inverse, x.shape)
 
         def dweight() -> Array:
-            return xp.sum(dy * xp.reshape(z, x.shape), axis=plan.shared)
+            return sum_over(dy * xp.reshape(z, x.shape), plan.shared)
 
         return (
             dx,
             None if weight is None else dweight,
-            None if bias is None else lambda: xp.sum(dy, axis=plan.shared),
+            None if bias is None else lambda: sum_over(dy, plan.shared),
         )
 
     return pull
+
+
+def _mean(viewed: Array, plan: _Plan) -> Array:
+    count = product(viewed.shape[axis] for axis in plan.together)
+    return sum_over(viewed, plan.together, keepdims=True) / max(1, count)
 
 
 def _inverse_root(var: Array, eps: float) -> Array:
@@ -277,8 +282,9 @@ def _plan_instance(x, weight, bias) -> _Plan:
 
 def _plan_group(x, num_groups, weight, bias) -> _Plan:
     _check_channels("group_norm", x, weight=weight, bias=bias)
+    require_count("group_norm", "num_groups", num_groups)
     channels = x.shape[1]
-    if num_groups < 1 or channels % num_groups:
+    if channels % num_groups:
         raise ValueError(
             f"group_norm: num_groups={num_groups} does not divide C={channels} of x "
             f"{tuple(x.shape)}; give a divisor of {channels}"
@@ -288,8 +294,7 @@ def _plan_group(x, num_groups, weight, bias) -> _Plan:
 
 
 def _plan_layer(x, normalized_shape, weight, bias) -> _Plan:
-    one = isinstance(normalized_shape, int)
-    shape = (normalized_shape,) if one else tuple(normalized_shape)
+    shape = entries(normalized_shape, 1)
     lead = x.ndim - len(shape)
     if not shape or lead < 1 or tuple(x.shape)[lead:] != shape:
         hint = ": pass x[None, ...] for a batch of one" if lead == 0 else ""
@@ -304,11 +309,7 @@ def _plan_layer(x, normalized_shape, weight, bias) -> _Plan:
 
 
 def _check_channels(call: str, x: Array, **vectors: Array | None) -> None:
-    if x.ndim < 2:
-        raise ValueError(
-            f"{call}: x must be (N, C, *space); x is {tuple(x.shape)}: pass x[None, ...] "
-            "for a batch of one"
-        )
+    require_channels(call, x.shape)
     for name, v in vectors.items():
         if v is not None and tuple(v.shape) != (x.shape[1],):
             raise ValueError(
@@ -361,8 +362,7 @@ def _(x, size, alpha=1e-4, beta=0.75, k=1.0):
 
 def _response(x: Array, size: int, alpha: float, k: float) -> Array:
     _check_channels("local_response_norm", x)
-    if size < 1:
-        raise ValueError(f"local_response_norm: size must be at least 1 channel; it is {size}")
+    require_count("local_response_norm", "size", size)
     return k + (alpha / size) * _channel_sums(x * x, size, before=size // 2)
 
 

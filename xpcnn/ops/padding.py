@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from .._check import entries, is_int
 from .._xp import Array, device_of, namespace
 from ._op import op
 
@@ -22,7 +23,7 @@ def pad(x: Array, pad: Sequence[int], mode: str = "constant", value: float = 0.0
     each padded axis grows by before + after.
 
     Raises ValueError for numbers that make no pairs or too many, an unknown mode, and more padding
-    or cropping than an axis can give.
+    or cropping than an axis can give; TypeError for numbers that are no ints.
 
     >>> import numpy as np
     >>> x = np.asarray([[1.0, 2.0, 3.0]])
@@ -118,8 +119,10 @@ def _part(x: Array, axis: int, start: int, stop: int) -> Array:
 
 def _amounts(shape: tuple[int, ...], pad: Sequence[int], mode: str) -> list[tuple[int, int, int]]:
     """(axis, before, after) for each axis that changes, the last one first."""
-    pad = tuple(pad)
+    pad = entries(pad, 1)
     call = f"pad: pad={pad}, mode={mode!r}"
+    if not all(map(is_int, pad)):
+        raise TypeError(f"{call}: give ints, (before, after) for each axis, the last one first")
     if mode not in MODES:
         raise ValueError(f"{call}: no such mode; give one of {', '.join(MODES)}")
     if len(pad) % 2 or len(pad) > 2 * len(shape):

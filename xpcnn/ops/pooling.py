@@ -1,8 +1,9 @@
-"""Maximum and average pooling, adaptive and global pooling, and columns of windows."""
+"""Maximum and average pooling, and columns of windows."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 from .. import engines
 from .._check import is_int
@@ -140,25 +141,17 @@ def max_pool3d(
 max_pool3d.pullback(partial(_max_pool_vjp, 3))
 
 
-def _avg_window(
-    rank, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, exact,
-    layout,
-):  # fmt: skip
-    call = f"avg_pool{rank}d"
-    x = channels_first(call, x, layout, rank)
-    window = pool_window(
-        call, rank, x.shape, kernel_size, stride, padding, 1,
-        ceil_mode=ceil_mode, exact=exact, covered=not count_include_pad,
-    )  # fmt: skip
-    return x, window, _divisor(call, window, count_include_pad, divisor_override)
-
-
 def _divisor(call, window: Window, count_include_pad, override) -> engines.Divisor:
     if override is not None:
         if not is_int(override) or override == 0:
             kind = ValueError if is_int(override) else TypeError
             raise kind(f"{call}: divisor_override={override!r}; give an int other than 0, or None")
         return int(override)
+    return _counted(window, count_include_pad)
+
+
+@lru_cache(maxsize=64)  # by Python's own counting, which is slow, and each step asks the same
+def _counted(window: Window, count_include_pad: bool) -> engines.Divisor:
     counts = window.counts(count_include_pad)
     if all(len(set(axis)) == 1 for axis in counts):
         return product(axis[0] for axis in counts)
@@ -168,16 +161,18 @@ def _divisor(call, window: Window, count_include_pad, override) -> engines.Divis
 def _avg_pool_vjp(
     rank, x, kernel_size, stride=None, padding=0, *, ceil_mode=False, count_include_pad=True,
     divisor_override=None, exact=False, layout=None,
-):  # fmt: skip
-    layout = layout or NAMES[rank][0]
-    x, window, divisor = _avg_window(
-        rank, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override,
-        exact, layout,
+) -> tuple[Array, Callable]:  # fmt: skip
+    call, layout = f"avg_pool{rank}d", layout or NAMES[rank][0]
+    x = channels_first(call, x, layout, rank)
+    window = pool_window(
+        call, rank, x.shape, kernel_size, stride, padding, 1,
+        ceil_mode=ceil_mode, exact=exact, covered=not count_include_pad,
     )  # fmt: skip
+    divisor = _divisor(call, window, count_include_pad, divisor_override)
     y = from_channels_first(engines.avg_pool(x, window, divisor), layout)
 
     def pull(dy: Array) -> tuple:
-        dy = channels_first(f"avg_pool{rank}d", dy, layout, rank)
+        dy = channels_first(call, dy, layout, rank)
         return (lambda: from_channels_first(engines.avg_pool_dx(dy, window, divisor), layout),)
 
     return y, pull
@@ -206,11 +201,12 @@ def avg_pool1d(
 
     Source: torch.nn.functional.avg_pool1d.
     """
-    x, window, divisor = _avg_window(
-        1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, exact,
-        layout,
+    y, _ = _avg_pool_vjp(
+        1, x, kernel_size, stride, padding, ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad, divisor_override=divisor_override, exact=exact,
+        layout=layout,
     )  # fmt: skip
-    return from_channels_first(engines.avg_pool(x, window, divisor), layout)
+    return y
 
 
 avg_pool1d.pullback(partial(_avg_pool_vjp, 1))
@@ -245,11 +241,12 @@ def avg_pool2d(
 
     Source: torch.nn.functional.avg_pool2d.
     """
-    x, window, divisor = _avg_window(
-        2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, exact,
-        layout,
+    y, _ = _avg_pool_vjp(
+        2, x, kernel_size, stride, padding, ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad, divisor_override=divisor_override, exact=exact,
+        layout=layout,
     )  # fmt: skip
-    return from_channels_first(engines.avg_pool(x, window, divisor), layout)
+    return y
 
 
 avg_pool2d.pullback(partial(_avg_pool_vjp, 2))
@@ -278,11 +275,12 @@ def avg_pool3d(
 
     Source: torch.nn.functional.avg_pool3d.
     """
-    x, window, divisor = _avg_window(
-        3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, exact,
-        layout,
+    y, _ = _avg_pool_vjp(
+        3, x, kernel_size, stride, padding, ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad, divisor_override=divisor_override, exact=exact,
+        layout=layout,
     )  # fmt: skip
-    return from_channels_first(engines.avg_pool(x, window, divisor), layout)
+    return y
 
 
 avg_pool3d.pullback(partial(_avg_pool_vjp, 3))

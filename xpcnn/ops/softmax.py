@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._check import is_int
 from .._xp import Array, namespace
 from ._op import op
 
@@ -65,6 +66,8 @@ def _(x, dim=1):
 
 def _below_largest(call: str, x: Array, dim: int) -> Array:
     """x less its maximum along dim; what equals the maximum, an infinity too, gives 0."""
+    if not is_int(dim):
+        raise TypeError(f"{call}: dim={dim!r}; give an int, the number of an axis")
     if not -x.ndim <= dim < x.ndim or x.shape[dim] == 0:
         wrong = "is empty along it" if -x.ndim <= dim < x.ndim else f"has axes 0 to {x.ndim - 1}"
         raise ValueError(f"{call}: dim={dim}, but x {tuple(x.shape)} {wrong}; name another axis")
