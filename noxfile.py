@@ -11,7 +11,7 @@ import nox
 nox.options.sessions = ["tests(numpy)", "tests(strict)", "lint", "docs", "package"]
 
 BACKENDS = {
-    "numpy": [],
+    "numpy": ["scikit-learn"],  # with SciPy: oracles for the digits and for correlation
     "strict": ["array-api-strict"],
     "torch": ["torch==2.13.0"],
     "jax": ["jax"],
@@ -26,11 +26,9 @@ def tests(session: nox.Session, backend: str) -> None:
     session.install("-e", ".[dev]", *BACKENDS[backend])
     # a worker on each core, each with one thread: two libraries' threads would wait on each other
     session.env |= {"XPCNN_TEST_BACKENDS": backend, "OMP_NUM_THREADS": "1"}
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
     if backend == "numpy":
-        session.run("pytest", "-n", "auto", *session.posargs)
         session.run("pytest", "--doctest-modules", "xpcnn")
-    else:
-        session.run("pytest", "-n", "auto", "--ignore=tests/test_docs.py", *session.posargs)
 
 
 @nox.session

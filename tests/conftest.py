@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -106,6 +107,24 @@ if unknown := set(_CHOSEN) - set(_BACKENDS):
 @functools.cache
 def _backend(name: str) -> Backend:
     return _BACKENDS[name]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without NumPy, only what speaks of a library is left: the rest would be the same again."""
+    if "numpy" in _CHOSEN:
+        return
+    of_libraries = {"xp", "torch", "jax"}
+    left_out = [i for i in items if of_libraries.isdisjoint(getattr(i, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs() -> Iterator[None]:
+    """JAX keeps a program for every operation and shape: gigabytes over a session."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
 
 
 def pytest_report_header() -> str:

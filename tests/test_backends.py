@@ -16,6 +16,8 @@ every_case = pytest.mark.parametrize("case", ALL, ids=lambda c: f"{c.op}-{c.id}"
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @every_case
 def test_values_and_gradients(xp, case, dtype):
+    if xp.name == "jax" and dtype == np.float64:
+        pytest.skip("test_jax.py holds float64, compiled once a case instead of once an operation")
     y, dy, grads = case.expected
     arrays = [a.astype(dtype) for a in case.arrays]
     op = getattr(xpcnn.ops, case.op)
