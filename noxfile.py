@@ -14,7 +14,7 @@ BACKENDS = {
     "numpy": ["scikit-learn"],  # with SciPy: oracles for the digits and for correlation
     "strict": ["array-api-strict"],
     "torch": ["torch==2.13.0"],
-    "jax": ["jax"],
+    "jax": ["jax", "torch==2.13.0"],  # torch: the oracle of gradients
     "cupy": ["cupy-cuda12x"],
 }
 
@@ -25,7 +25,7 @@ def tests(session: nox.Session, backend: str) -> None:
     """Run the suite on one backend; with NumPy, every example of the docs and docstrings too."""
     session.install("-e", ".[dev]", *BACKENDS[backend])
     # a worker on each core, each with one thread: two libraries' threads would wait on each other
-    session.env |= {"XPCNN_TEST_BACKENDS": backend, "OMP_NUM_THREADS": "1"}
+    session.env.update(XPCNN_TEST_BACKENDS=backend, OMP_NUM_THREADS="1")
     session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
     if backend == "numpy":
         session.run("pytest", "--doctest-modules", "xpcnn")
