@@ -22,6 +22,9 @@ autodoc_preserve_defaults = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xpcnn"
+html_sidebars = {  # pages without a section of their own
+    page: [] for page in ("quickstart", "architecture", "semantics", "contributing", "changelog")
+}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 
 CODE_OR_MARK = re.compile(r"(``.*?``|`.*?`|^ *>>>.*?(?:\n *\n|\Z))|([*_|])", re.M | re.S)

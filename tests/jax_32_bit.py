@@ -24,4 +24,10 @@ for f in (forward_and_back, jax.jit(forward_and_back)):
     results = f(jax.numpy.asarray(x), jax.numpy.asarray(w))
     for result, exact in zip(results, expected, strict=True):
         np.testing.assert_allclose(result, exact, rtol=1e-4, atol=1e-4)
+try:
+    xpcnn.device("jax").asarray([1.0], "float64")
+except TypeError as error:
+    assert "JAX makes float64 float32; set jax_enable_x64" in str(error), error
+else:
+    raise AssertionError("float64 became float32 in silence")
 print(*(result.dtype for result in results))

@@ -231,6 +231,13 @@ BAD = {
         {}, (X[:, :, :0], Y), ValueError,
         "fit: x (96, 1, 0, 8) holds no pixels; give at least one image",
     ),
+    "validation without labels": (
+        {}, (X, Y, 1, (XT,)), TypeError, "fit: validation must be a pair, (images, labels)",
+    ),
+    "an optimizer that is none": (
+        {"optimizer": "adam"}, (X, Y), TypeError,
+        "fit: optimizer must be one of xpcnn.optim, such as Adam(0.001), not 'adam'",
+    ),
     "one class": (
         {}, (X, np.full(96, 7)), ValueError,
         "fit: y holds the one class 7; give at least two",
@@ -309,6 +316,10 @@ BAD = {
     "no batches": (
         {"batch_size": 0}, (X, Y), ValueError,
         "fit: batch_size=0; it must be an integer of at least 1",
+    ),
+    "a norm of nothing": (
+        {"max_norm": -1.0}, (X, Y), ValueError,
+        "fit: max_norm=-1.0; it must be above 0, or None",
     ),
     "half precision": (
         {"dtype": "float16"}, (X, Y), ValueError,

@@ -271,6 +271,10 @@ BAD = {
         lambda model: ["train", "--out", "absent/a"],
         "--out absent/a: absent is no folder one can write to",
     ),
+    "a file where a folder is due": (
+        lambda model: ["train", "--out", f"{file('plain')}/a"],
+        "--out plain/a: plain is no folder one can write to",
+    ),
     "no rate": (
         lambda model: ["train", "--lr", "nan"],
         "Adam(lr=nan): lr must lie in [0, inf)",

@@ -143,7 +143,8 @@ class Device:
         `dtype` is a name such as "float32"; None keeps what `a` has. The values are copied, save
         that NumPy's device takes what lies on the host as it is.
 
-        Raises TypeError or ValueError where that makes no array of numbers.
+        Raises TypeError or ValueError where that makes no array of numbers, or where JAX would
+        halve the `dtype` asked for.
         """
         host = _on_host(a, dtype)
         if self.library == "numpy":
@@ -152,7 +153,13 @@ class Device:
             with self.handle:
                 return self.xp.asarray(host)
         # copied first, for these may share its memory, and PyTorch refuses negative strides
-        return self.xp.asarray(host.copy(), device=self.handle)
+        moved = self.xp.asarray(host.copy(), device=self.handle)
+        if self.library == "jax" and dtype is not None and moved.dtype != host.dtype:
+            raise TypeError(
+                f"asarray: JAX makes {host.dtype} {moved.dtype}; set jax_enable_x64 or ask for "
+                f"{moved.dtype}"
+            )
+        return moved
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """An array on the host; one that is there already shares its memory."""

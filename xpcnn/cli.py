@@ -19,6 +19,7 @@ from ._xp import devices as find_devices
 from ._xp import product
 from .data import Dataset
 from .data import load as load_data
+from .io import read_image
 from .layers import tree
 from .models import MODELS
 from .ops._layout import from_channels_first
@@ -145,8 +146,6 @@ def devices() -> None:
 
 
 def _predict_one(net: Classifier, path: Path) -> bool:
-    from .io.images import read_image
-
     in_shape: Any = net.in_shape_  # read_image refuses what is no image's
     try:
         image = read_image(path, in_shape)
@@ -176,7 +175,7 @@ def _writable(path: Path) -> Path:
     """Refuse, before hours of training, a place that no file can be written to."""
     if path.exists() and not path.is_file():
         raise ValueError(f"--out {path}: it is a folder or a device; give the name of a file")
-    if not os.access(path.parent, os.W_OK):
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise FileNotFoundError(f"--out {path}: {path.parent} is no folder one can write to")
     return path
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial, reduce
@@ -116,7 +117,7 @@ class Cosine(Schedule):
         return self.final + (self.lr - self.final) * share
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What optimizers share; their `_step` says what each does to a tensor.
 
     `lr` is a number or a schedule (any function of the number of steps done). `exempt=True` spares
@@ -161,13 +162,13 @@ class Optimizer:
         weights, *trees = (tree.map(operator.itemgetter(i), new) for i in range(1 + len(averages)))
         return weights, {"step": step + 1, **dict(zip(averages, trees, strict=True))}
 
+    @abstractmethod
     def _averages(self) -> tuple[str, ...]:
         """The names of the trees in the state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _step(self, w: Array, g: Array, *averages: Array, count: Any, lr: Any) -> tuple[Array, ...]:
         """The new weight and averages of one tensor, in the step number `count`, from 1."""
-        raise NotImplementedError
 
     def _decay(self, w: Array) -> float:
         return 0.0 if self.exempt and w.ndim < 2 else self.weight_decay

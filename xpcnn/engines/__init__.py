@@ -91,4 +91,4 @@ def _ask(verb: str, x: Array, *rest: Any) -> Any:
         answer = getattr(import_module(f".{name}", __name__), verb)(x, *rest)
         if answer is not NotImplemented:
             return answer
-    raise NotImplementedError(f"engine {forced} declines this {verb}; leave the choice open")
+    raise ValueError(f"use({forced!r}): that engine declines this {verb}; leave the choice open")

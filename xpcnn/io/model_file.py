@@ -142,7 +142,8 @@ def _fitting(model: Layer, card: Card, arrays: dict[str, np.ndarray]) -> Tree:
     planned, out_shape = model.plan(card.in_shape)
     expected = {name: parameter.shape for name, parameter in tree.flatten(planned).items()}
     found = {name: array.shape for name, array in arrays.items()}
-    for name in sorted(found.keys() ^ expected.keys()):
+    if differing := found.keys() ^ expected.keys():
+        name = min(differing)
         raise ValueError(f"they {'lack' if name in expected else 'hold'} {name!r}")
     for name, shape in expected.items():
         if found[name] != shape:

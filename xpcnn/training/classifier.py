@@ -31,7 +31,8 @@ class Classifier:
     `model` is a layer from images (C, H, W) to one number per class. `device` is a name for
     `xpcnn.device`; "auto" takes a GPU if CuPy has one. Weights and arithmetic are of `dtype`,
     float32 or float64, and batches are converted to it: uint8 images are scaled to [0, 1], floating
-    ones are taken as they are. `layout` says how images lie: NCHW, NHWC; for signals NCW, NWC; for
+    ones are taken as they are (a saved model scales the uint8 pictures it is to predict: train it
+    on that range). `layout` says how images lie: NCHW, NHWC; for signals NCW, NWC; for
     volumes NCDHW, NDHWC. With `label_names`, labels are the integers 0 to len(label_names) - 1;
     without, whatever distinct values y holds. `max_norm` clips the joint norm of the gradients.
 
@@ -94,6 +95,8 @@ class Classifier:
         classes = self._classes(labels)
         codes = encode("fit", labels, classes)
         if validation is not None:
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise TypeError("fit: validation must be a pair, (images, labels)")
             xv, yv = validation
             check_images("fit: validation", xv, self.layout, place, in_shape)
             labels = host_labels("fit: validation", yv, xv.shape[0])
@@ -218,8 +221,15 @@ class Classifier:
         for name, value in {"epochs": epochs, "batch_size": self.batch_size}.items():
             if not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"fit: {name}={value!r}; it must be an integer of at least 1")
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise ValueError(f"fit: max_norm={self.max_norm!r}; it must be above 0, or None")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"fit: dtype={self.dtype!r}; give 'float32' or 'float64'")
+        if not isinstance(self.optimizer, Optimizer | None):
+            raise TypeError(
+                "fit: optimizer must be one of xpcnn.optim, such as Adam(0.001), not "
+                f"{self.optimizer!r}"
+            )
 
     def _require_fitted(self, call: str) -> None:
         if not hasattr(self, "params_"):
@@ -239,7 +249,8 @@ def load(path: str | os.PathLike[str], device: str | Device = "auto") -> Classif
     net.uint8_scale, net.in_shape_ = card.scale, card.in_shape
     net.classes_ = np.asarray(card.classes)
     net.label_names_ = _names(card.label_names, net.classes_)
-    net.params_, net.history_, net.device_ = tree.map(place.asarray, params), History(), place
+    net.params_ = tree.map(lambda array: place.asarray(array, array.dtype.name), params)
+    net.history_, net.device_ = History(), place
     net.dtype = next((array.dtype.name for array in tree.leaves(params)), net.dtype)
     return net
 

@@ -37,9 +37,10 @@ def train_step(
     """Forward, backward, update: on a batch x (N, ...) with integer labels y (N,).
 
     `state` is the optimizer's, over the trainable weights (`init_state`). `key` feeds dropout,
-    `max_norm` clips the joint norm of the gradients, `lr` stands in for the optimizer's own rate
-    (inside jax.jit it must be given where that is a schedule). Nothing given is changed, nothing
-    is read from the device: a loss that became NaN is seen when it is read.
+    `loss` is an op of (logits, y), `max_norm` clips the joint norm of the gradients, `lr` stands in
+    for the optimizer's own rate (inside jax.jit it must be given where that is a schedule). Nothing
+    given is changed, nothing is read from the device: a loss that became NaN is seen when it is
+    read.
 
     >>> import numpy as np
     >>> from xpcnn import layers, optim, random
