@@ -111,6 +111,7 @@ class Window:
         )
         return replace(self, padding=padding, out_size=tuple(b.stop - b.start for b in outputs))
 
+    @functools.cached_property
     def adjoint(self) -> Window:
         """The window by which a stride-1 convolution's data gradient is a convolution.
 

@@ -48,7 +48,7 @@ def conv(x: Array, w: Array, window: Window, b: Array | None = None) -> Array:
 
 def conv_dx(dy: Array, w: Array, window: Window) -> Array:
     if set(window.stride) == {1}:
-        return conv(dy, _rotated(w, window.groups), window.adjoint())
+        return conv(dy, _rotated(w, window.groups), window.adjoint)
     groups, channels = window.groups, w.shape[1] * window.groups
     dx = np.zeros((dy.shape[0], *window.in_size, channels), dy.dtype)
     if dx.size == 0:
