@@ -222,10 +222,8 @@ def test_log_softmax_keeps_what_softmax_loses(xp):
     np.testing.assert_array_equal(host(xp, ops.log_softmax(x)), [[0.0, -800.0]])
 
 
-@by_cases(ALL)
+@by_cases([case for case in ALL if case.fixed.get("dim") != 0])  # an empty axis has no maximum
 def test_an_empty_batch_gives_an_empty_result(xp, case):
-    if case.fixed.get("dim") == 0:
-        pytest.skip("the empty axis itself has no maximum")
     x, *rest = case.inputs()
     y, (dx, *_) = vjp_of(case.on(xp), [x[:0], *rest], x[:0], xp=xp)
     assert y.shape == dx.shape == (0, 3, 4)

@@ -158,18 +158,27 @@ def test_layers_without_parameters(tmp_path):
     assert read.predict(XT[:2] / np.float32(1)).shape == (2,)
 
 
-def test_names_and_layouts_are_those_of_pytorch(net, path, torch):
-    from safetensors.torch import load_file
-
+def pytorch_twin(torch):
+    """The network of `net` as PyTorch's own modules, with weights of its own."""
     nn = torch.nn
-    twin = nn.Sequential(
+    return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(64, 10),
     ).eval()  # fmt: skip
-    twin.load_state_dict(load_file(path))
+
+
+def pytorch_chances(torch, twin):
+    """What it gives for the test images."""
     with torch.no_grad():
-        logits = twin(torch.from_numpy(XT / np.float32(255)))
-    chances = torch.softmax(logits, 1).numpy()
+        return torch.softmax(twin(torch.from_numpy(XT / np.float32(255))), 1).numpy()
+
+
+def test_names_and_layouts_are_those_of_pytorch(net, path, torch):
+    from safetensors.torch import load_file
+
+    twin = pytorch_twin(torch)
+    twin.load_state_dict(load_file(path))
+    chances = pytorch_chances(torch, twin)
     np.testing.assert_allclose(net.predict_proba(XT), chances, rtol=1e-4, atol=1e-6)
 
 
@@ -177,16 +186,11 @@ def test_a_state_dict_of_pytorch_loads(path, torch, tmp_path):
     """With its count of batches, which is ignored."""
     from safetensors.torch import save_file
 
-    nn = torch.nn
-    twin = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64, 10),
-    ).eval()  # fmt: skip
+    twin = pytorch_twin(torch)
     assert "1.num_batches_tracked" in twin.state_dict()
     save_file(twin.state_dict(), tmp_path / "theirs", metadata=contents(path)[1])
     read = xpcnn.load(tmp_path / "theirs", device="cpu")
-    with torch.no_grad():
-        chances = torch.softmax(twin(torch.from_numpy(XT / np.float32(255))), 1).numpy()
+    chances = pytorch_chances(torch, twin)
     np.testing.assert_allclose(read.predict_proba(XT), chances, rtol=1e-4, atol=1e-6)
 
 

@@ -186,7 +186,7 @@ def _blocks(
     shape: tuple[int, ...], window: Window, each: int
 ) -> Iterator[tuple[tuple[slice, ...], Window]]:
     """Boxes of outputs (N, *out), `each` bytes an output, that fit a block; and their windows."""
-    for box in _boxes(shape, max(1, min(BLOCK, current().workspace) // each)):
+    for box in _boxes(shape, each):
         yield box, window.part(box[1:])
 
 
@@ -203,7 +203,7 @@ def _planes(
         y, x = np.moveaxis(y, 1, -1), np.moveaxis(x, 1, -1)
         beside = None if beside is None else np.moveaxis(beside, 1, -1)
     lead, after = (1, 1 + window.rank) if last else (2, 2 + window.rank)
-    for box in _boxes(y.shape, max(1, min(BLOCK, current().workspace) // BYTES_OF_INDEXING)):
+    for box in _boxes(y.shape, BYTES_OF_INDEXING):
         part, around = window.part(box[lead:after]), ALL[:lead]
         planes = (*box[:lead], *(slice(None),) * window.rank, *box[after:])
         yield part, around, y[box], x[planes], None if beside is None else beside[box]
@@ -217,10 +217,14 @@ def _places(window: Window, around: Box, inputs: Box) -> Array:
     return total if len(around) == 2 else total[..., None]
 
 
-def _boxes(shape: tuple[int, ...], items: int) -> Iterator[Box]:
-    """Tile `shape` in row-major order by boxes of at most `items`, each one contiguous."""
+def _boxes(shape: tuple[int, ...], each: int) -> Iterator[Box]:
+    """Tile `shape` in row-major order by contiguous boxes that fit a block at `each` bytes an item.
+
+    A block is BLOCK bytes, or the workspace where that is less; a box holds at least one item.
+    """
     if 0 in shape:
         return
+    items = max(1, min(BLOCK, current().workspace) // each)
     axis = next(a for a in range(len(shape)) if product(shape[a + 1 :]) <= items)
     step = items // product(shape[axis + 1 :])
     whole = tuple(slice(0, n) for n in shape[axis + 1 :])
