@@ -137,7 +137,7 @@ def xp(request: pytest.FixtureRequest) -> Backend:
     return _backend(request.param)
 
 
-@pytest.fixture(params=["generic", "numpy"], scope="session")
+@pytest.fixture(params=["generic", "numpy", "numba"], scope="session")
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine that takes NumPy arrays, for `with xpcnn.use(engine):`."""
     return request.param

@@ -202,6 +202,27 @@ def test_memory_stays_within_the_workspace(w_shape, options, workspace):
         naive.assert_close(ops.conv2d(x, w, **options), y, x.size)
 
 
+WINOGRAD = [((33, 40, 3, 3), 1), ((40, 33, 3, 3), (0, 2)), ((33, 40, 5, 5), ((3, 1), (0, 2)))]
+
+
+@pytest.mark.parametrize(("w_shape", "padding"), WINOGRAD, ids=str)
+def test_winograd_is_the_definition_in_the_workspace_and_can_be_switched_off(w_shape, padding):
+    """Sizes that tiles do not divide; float32's error grows a few times, and no further."""
+    x, w = normal((3, w_shape[1], 19, 26), w_shape, dtype=np.float32)
+    y = naive.conv(x.astype(np.float64), w.astype(np.float64), None, 1, padding)
+
+    def error(workspace: int, winograd: bool) -> float:
+        with xpcnn.use("numpy", workspace=workspace, winograd=winograd):
+            beyond = peak_beyond(lambda: [ops.conv2d(x, w, None, 1, padding)])
+            assert beyond < workspace + 2 * w.nbytes + SLACK
+            return float(abs(ops.conv2d(x, w, None, 1, padding) - y).max())
+
+    direct, winograd = error(2**22, False), error(2**22, True)
+    assert winograd != direct
+    assert winograd < 8 * direct
+    assert error(2**16, True) < 2 * direct, "there is no room for the transformed weights"
+
+
 def channels_last(a: np.ndarray) -> bool:
     return np.moveaxis(a, 1, -1).flags.c_contiguous
 

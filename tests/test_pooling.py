@@ -73,6 +73,48 @@ def test_avg_pool_is_the_definition(engine, data):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(data=st.data())
+def test_any_number_of_channels(engine, dtype, data):
+    """Channels last in memory, more and fewer than vectors have lanes."""
+    g = data.draw(pools())
+    shape = (data.draw(st.integers(1, 2)), data.draw(st.sampled_from([1, 3, 4, 16, 19, 40, 72])))
+    x = view(data.draw(arrays((*shape, *g.size), dtype, special=SPECIAL)), "channels last")
+    args = (g.kernel, g.stride, g.padding, g.dilation)
+    y, indices = naive.max_pool(x, *args, g.ceil_mode)
+    dy = data.draw(arrays(y.shape, dtype))
+    with xpcnn.use(engine):
+        op = ops_of_rank("max_pool", g.ndim)
+        np.testing.assert_array_equal(op(x, *args, ceil_mode=g.ceil_mode), y)
+        actual, pull = xpcnn.vjp(op, x, *args, ceil_mode=g.ceil_mode, return_indices=True)
+        np.testing.assert_array_equal(actual[0], y)
+        np.testing.assert_array_equal(actual[1], indices)
+        np.testing.assert_array_equal(pull(dy)[0], naive.max_pool_dx(dy, indices, g.size))
+    x, args = np.nan_to_num(x, posinf=5, neginf=-5), (g.kernel, g.stride, g.padding)
+    y = naive.avg_pool(x, *args, ceil_mode=g.ceil_mode, count_include_pad=True)
+    dy = view(data.draw(arrays(y.shape, dtype)), "channels last")
+    dx = naive.avg_pool_dx(dy, g.size, *args, ceil_mode=g.ceil_mode, count_include_pad=True)
+    with xpcnn.use(engine):
+        op = ops_of_rank("avg_pool", g.ndim)
+        actual, pull = xpcnn.vjp(op, x, *args, ceil_mode=g.ceil_mode)
+        naive.assert_close(actual, y, 9)
+        naive.assert_close(pull(dy)[0], dx, 9)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 9, 9), (3, 19, 30, 8)])
+@pytest.mark.parametrize("kernel", [(3, 3), (8, 8)])
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+def test_threads_change_no_bit(engine, name, kernel, shape):
+    (values,) = normal(shape)
+    x, results = view(values, "channels last"), []
+    for threads in (1, 3):
+        with xpcnn.use(engine, threads=threads):
+            y, pull = xpcnn.vjp(getattr(ops, name), x, kernel, (2, 1), 1)
+            results.append((y, *pull(view(normal(y.shape)[0], "channels last"))))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @given(data=st.data())
 def test_pooling_is_torchs(torch, data):
     """Indices and gradients too; PyTorch allows pads of half a kernel, and here no NaN."""

@@ -164,3 +164,58 @@ def test_errors_name_the_argument(make, message):
 
 def test_zero_images_are_fine():
     assert conv_window("c", 2, (0, *X[1:]), W, None, 1, 0, 1, 1).out_size == (4, 3)
+
+
+@given(g=geometries(dims=(1,), dilations=(1, 2, 3)))
+def test_every_pair_of_input_and_place_is_in_one_adjoint(g):
+    """Input i meets output o at place k where o*stride - before + k*dilation = i."""
+    window = window_of(g)
+    (stride,), (dilation,), ((before, _),) = window.stride, window.dilation, window.padding
+    expected = {
+        (o * stride - before + k * dilation, k, o)
+        for k in range(g.kernel[0])
+        for o in range(window.out_size[0])
+    }
+    found = []
+    for (inputs,), (places,), part in window.adjoints:
+        read, kept = range(g.size[0])[inputs], range(g.kernel[0])[places][::-1]
+        assert (part.out_size, part.kernel) == ((len(read),), (len(kept),))
+        for (place,), (to,), (come,) in part.taps:
+            pairs = zip(read[to], range(g.out[0])[come], strict=True)
+            found += [(i, kept[place], o) for i, o in pairs]
+    assert sorted(found) == sorted(e for e in expected if 0 <= e[0] < g.size[0])
+
+
+@given(geometries(ceil_modes=(False, True)))
+def test_disjoint_boxes_share_out_the_outputs_and_read_no_input_twice(g):
+    window = window_of(g)
+    outputs = np.arange(np.prod(g.out)).reshape(g.out)
+    reads = np.full((*g.out, *g.kernel), -1)
+    for place, to, inputs in window.taps:
+        reads[(*to, *place)] = np.arange(np.prod(g.size)).reshape(g.size)[inputs]
+    shared = []
+    for box in window.disjoint:
+        shared += list(outputs[box].flat)
+        places = reads[box][reads[box] >= 0]
+        assert len(set(places)) == len(places)
+    assert sorted(shared) == list(outputs.flat)
+
+
+def test_who_calls_alike_shares_a_window_unless_it_is_large():
+    def of(kernel, stride=2, padding=0):
+        return pool_window("pool", 2, (1, 1, 99, 99), kernel, stride, padding, 1)
+
+    assert of((2, 3)) is of((2, 3))
+    assert of([2, 3], [2, 2]) == of((2, 3))  # lists are taken, and not remembered
+    assert of(2, padding=((1, 1), (0, 0))).padding == ((1, 1), (0, 0))
+    assert of(12) == of(12) and of(12) is not of(12)
+
+
+@pytest.mark.parametrize("padding", [True, 1.0, (1, True), ((1, 1), (1, 1.0))])
+def test_equal_is_not_alike(padding):
+    """Nor is an error ever forgotten."""
+    for good in (1, (1, 1), ((1, 1), (1, 1))):
+        conv_window("c", 2, X, W, None, 1, good, 1, 1)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="padding="):
+            conv_window("c", 2, X, W, None, 1, padding, 1, 1)

@@ -335,9 +335,12 @@ def require_same(call: str, arrays: dict[str, Array]) -> None:
     """
     if all(type(x) is np.ndarray for x in arrays.values()):
         return  # by far the most frequent, and the cheapest to see
-    first, *rest = ((name, place_of(call, name, x)) for name, x in arrays.items())
-    for other in rest:
-        require_same_place(call, first, other)
+    first = None
+    for name, x in arrays.items():
+        here = name, place_of(call, name, x)
+        first = first or here
+        if here[1] != first[1]:
+            require_same_place(call, first, here)
 
 
 def require_same_place(

@@ -26,6 +26,7 @@ import numpy as np
 from ._xp import Array, namespace
 from .layers import tree
 from .layers.tree import Tree
+from .ops._offered import offered
 
 State = dict[str, Any]
 
@@ -173,10 +174,6 @@ class Optimizer(ABC):
     def _decay(self, w: Array) -> float:
         return 0.0 if self.exempt and w.ndim < 2 else self.weight_decay
 
-    def _decayed(self, g: Array, w: Array) -> Array:
-        decay = self._decay(w)
-        return g + decay * w if decay else g
-
     def _check(self, weights: Tree, grads: Tree, state: State) -> None:
         call, expected = f"{type(self).__name__}.update", ("step", *self._averages())
         if set(state) != set(expected):
@@ -223,11 +220,21 @@ class SGD(Optimizer):
         return ("velocity",) if self.momentum else ()
 
     def _step(self, w: Array, g: Array, *averages: Array, count: Any, lr: Any) -> tuple[Array, ...]:
-        g = self._decayed(g, w)
-        if not averages:
-            return (w - lr * g,)
-        v = self.momentum * averages[0] + g
-        return w - lr * (g + self.momentum * v if self.nesterov else v), v
+        velocity = averages[0] if averages else None
+        new = _sgd(w, g, velocity, lr, self.momentum, self.nesterov, self._decay(w))
+        return new[: 1 + len(averages)]
+
+
+@offered("sgd")
+def _sgd(
+    w: Array, g: Array, velocity: Array | None, lr: Any, momentum: float, nesterov: bool,
+    decay: float,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    g = _decayed(g, w, decay)
+    if velocity is None:
+        return w - lr * g, None
+    v = momentum * velocity + g
+    return w - lr * (g + momentum * v if nesterov else v), v
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 0.0
     exempt: bool = False
+    _decoupled = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -266,16 +274,23 @@ class Adam(Optimizer):
         return ("mean", "square")
 
     def _step(self, w: Array, g: Array, *averages: Array, count: Any, lr: Any) -> tuple[Array, ...]:
-        return self._adapt(w, self._decayed(g, w), *averages, count=count, lr=lr)
+        decay, decoupled = self._decay(w), self._decoupled
+        return _adam(w, g, *averages, lr, *self.betas, self.eps, count, decay, decoupled)
 
-    def _adapt(
-        self, w: Array, g: Array, mean: Array, square: Array, *, count: Any, lr: Any
-    ) -> tuple[Array, ...]:
-        beta1, beta2 = self.betas
-        mean = beta1 * mean + (1.0 - beta1) * g
-        square = beta2 * square + (1.0 - beta2) * g * g
-        root = namespace(w).sqrt(square) / (1.0 - beta2**count) ** 0.5
-        return w - lr / (1.0 - beta1**count) * (mean / (root + self.eps)), mean, square
+
+@offered("adam")
+def _adam(
+    w: Array, g: Array, mean: Array, square: Array, lr: Any, beta1: float, beta2: float,
+    eps: float, count: Any, decay: float, decoupled: bool,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    if decoupled:
+        w = w * (1.0 - lr * decay) if decay else w
+    else:
+        g = _decayed(g, w, decay)
+    mean = beta1 * mean + (1.0 - beta1) * g
+    square = beta2 * square + (1.0 - beta2) * g * g
+    root = namespace(w).sqrt(square) / (1.0 - beta2**count) ** 0.5
+    return w - lr / (1.0 - beta1**count) * (mean / (root + eps)), mean, square
 
 
 @dataclass(frozen=True)
@@ -291,10 +306,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
-
-    def _step(self, w: Array, g: Array, *averages: Array, count: Any, lr: Any) -> tuple[Array, ...]:
-        decay = self._decay(w)
-        return self._adapt(w * (1.0 - lr * decay) if decay else w, g, *averages, count=count, lr=lr)
+    _decoupled = True
 
 
 def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[dict[str, Any], Array]:
@@ -322,6 +334,10 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[dict[str, Any], A
     norm = xp.sqrt(reduce(operator.add, (xp.sum(g * g) for g in leaves)))
     scale = limit / xp.clip(norm, min=limit)
     return tree.map(lambda g: g * scale, grads), norm
+
+
+def _decayed(g: Array, w: Array, decay: float) -> Array:
+    return g + decay * w if decay else g
 
 
 def _zeros_like(w: Array) -> Array:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ParamSpec
 
 from ._check import (
     AXES,
@@ -30,8 +31,10 @@ from ._check import (
 
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
+Given = ParamSpec("Given")
+
 KEPT_PLACES = 128
-"""Windows of kernels up to this size are kept: a larger one's taps would hold too much memory."""
+"""Windows of kernels up to this size are shared: a larger one's taps would hold too much memory."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,54 @@ class Window:
         return replace(self, padding=padding, out_size=tuple(b.stop - b.start for b in outputs))
 
     @functools.cached_property
-    def adjoint(self) -> Window:
-        """The window by which a stride-1 convolution's data gradient is a convolution.
+    def adjoints(self) -> tuple[tuple[tuple[slice, ...], tuple[slice, ...], Window], ...]:
+        """The data gradient as convolutions of stride 1, one for each class of inputs mod stride.
 
-        It reads the output's gradient with the kernel rotated by 180 degrees.
+        (inputs, kernel places, window): those inputs' gradient is the convolution, by this window,
+        of the output's gradient with the kernel's places, the last first. Inputs of a class left
+        out are read by no output.
         """
-        padding = tuple(
-            (span - 1 - before, span - 1 - after)
-            for span, (before, after) in zip(self.span, self.padding, strict=True)
-        )
-        return replace(self, in_size=self.out_size, padding=padding, out_size=self.in_size)
+        axes = [self._classes(axis) for axis in range(self.rank)]
+        found = []
+        for classes in itertools.product(*axes):
+            inputs, places, in_size, kernel, dilation, padding, out_size = zip(
+                *classes, strict=True
+            )
+            ones = (1,) * self.rank
+            window = Window(in_size, kernel, ones, dilation, padding, out_size, self.groups)
+            found.append((inputs, places, window))
+        return tuple(found)
+
+    def _classes(self, axis: int) -> Iterator[tuple]:
+        stride, dilation, size = self.stride[axis], self.dilation[axis], self.in_size[axis]
+        before, outputs = self.padding[axis][0], self.out_size[axis]
+        shared = math.gcd(stride, dilation)
+        step, apart = stride // shared, dilation // shared
+        for first in range(min(stride, size)):
+            reached = [
+                k for k in range(self.kernel[axis]) if (first + before - k * dilation) % stride == 0
+            ]
+            if not reached:
+                continue
+            count, inputs = len(reached), -(-(size - first) // stride)
+            shift = (first + before - reached[0] * dilation) // stride
+            margin = (count - 1) * apart - shift
+            yield (
+                slice(first, None, stride), slice(reached[0], None, step), outputs, count, apart,
+                (margin, inputs - outputs - margin + (count - 1) * apart), inputs,
+            )  # fmt: skip
+
+    @property
+    def disjoint(self) -> tuple[tuple[slice, ...], ...]:
+        """Boxes that share out the outputs, so that no two windows of a box meet.
+
+        >>> pool_window("max_pool1d", 1, (1, 1, 9), 3, 2, 0, 1).disjoint
+        ((slice(0, None, 2),), (slice(1, None, 2),))
+        """
+        axes = zip(self.out_size, self.span, self.stride, strict=True)
+        steps = [min(out, -(-span // stride)) for out, span, stride in axes]
+        boxes = ([slice(first, None, step) for first in range(step)] for step in steps)
+        return tuple(itertools.product(*boxes))
 
     @property
     def span(self) -> Ints:
@@ -148,6 +189,29 @@ class Window:
         return sum(-before <= i < size + after for i in places)
 
 
+def _shared(make: Callable[Given, Window]) -> Callable[Given, Window]:
+    """Decorate a maker of windows: who calls alike shares one window, and what it has found.
+
+    Alike is what is equal and written alike: of 1, True and 1.0, only the first is a size.
+    """
+
+    @functools.lru_cache(maxsize=64)
+    def kept(_: str, *args: Any, **options: Any) -> Window:
+        return make(*args, **options)
+
+    @functools.wraps(make)
+    def window_of(*args: Any, **options: Any) -> Window:
+        try:
+            hash(args)
+        except TypeError:  # lists, say: nothing to remember them by
+            return make(*args, **options)
+        window = kept(repr(args), *args, **options)
+        return window if math.prod(window.kernel) <= KEPT_PLACES else replace(window)
+
+    return window_of
+
+
+@_shared
 def conv_window(
     call: str, rank: int, x_shape: Ints, w_shape: Ints, b_shape: Ints | None, stride: Size,
     padding: Padding, dilation: Size, groups: int, exact: bool = False,
@@ -164,6 +228,7 @@ def conv_window(
     return _window(call, x_shape[2:], w_shape[2:], stride, padding, dilation, groups, exact)
 
 
+@_shared
 def conv_transpose_window(
     call: str, rank: int, x_shape: Ints, w_shape: Ints, b_shape: Ints | None, stride: Size,
     padding: Padding, output_padding: Size, groups: int, dilation: Size,
@@ -204,6 +269,7 @@ def conv_transpose_window(
     return Window(in_size, kernel, stride, dilation, pairs, x_shape[2:], groups)
 
 
+@_shared
 def pool_window(
     call: str, rank: int, x_shape: Ints, kernel_size: Size, stride: Size | None, padding: Padding,
     dilation: Size, *, ceil_mode: bool = False, exact: bool = False, covered: bool = False,
@@ -222,6 +288,7 @@ def pool_window(
     return _window(call, in_size, kernel, stride, padding, dilation, 1, exact, ceil_mode, covered)
 
 
+@_shared
 def fold_window(
     call: str, x_shape: Ints, output_size: Size, kernel_size: Size, stride: Size,
     padding: Padding, dilation: Size,
@@ -261,12 +328,7 @@ def _window(
     stride = sizes(call, "stride", stride, rank)
     dilation = sizes(call, "dilation", dilation, rank)
     pairs = _pairs(call, padding, in_size, kernel, stride, dilation)
-    make = _kept if math.prod(kernel) <= KEPT_PLACES else _made
-    return make(call, in_size, kernel, stride, dilation, pairs, groups, exact, ceil_mode, covered)
-
-
-def _made(call, in_size, kernel, stride, dilation, pairs, groups, exact, ceil_mode, covered):
-    names = AXES[len(in_size)]
+    names = AXES[rank]
     axes = zip(names, in_size, kernel, stride, dilation, pairs, strict=True)
     out_size = tuple(_out_size(call, *axis, exact, ceil_mode) for axis in axes)
     window = Window(in_size, kernel, stride, dilation, pairs, out_size, groups)
@@ -278,9 +340,6 @@ def _made(call, in_size, kernel, stride, dilation, pairs, groups, exact, ceil_mo
                     f"padding {pairs[axis]} of {in_size[axis]} elements; reduce the padding"
                 )
     return window
-
-
-_kept = functools.lru_cache(maxsize=64)(_made)
 
 
 def _out_size(call, name, i, k, s, d, pair, exact, ceil_mode):

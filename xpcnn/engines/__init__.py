@@ -10,7 +10,11 @@ Source: the three verbs are NNlib.jl's conv, grad conv data and grad conv filter
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from .._xp import Array, library
@@ -19,16 +23,19 @@ from .settings import current, use
 
 __all__ = [
     "ENGINES", "avg_pool", "avg_pool_dx", "col2im", "conv", "conv_dw", "conv_dx", "im2col",
-    "max_pool", "max_pool_dx", "use",
+    "max_pool", "max_pool_dx", "offered", "use",
 ]  # fmt: skip
 
 ENGINES = {
-    "numpy": ("numpy", "generic"),
+    "numpy": ("numba", "numpy", "generic"),
     "cupy": ("generic",),
-    "torch": ("generic",),
-    "jax": ("generic",),
+    "torch": ("torch", "generic"),
+    "jax": ("jax", "generic"),
     "strict": ("generic",),
 }
+
+OPTIONAL = ("numba",)
+"""Engines of NumPy arrays that need a library of the same name."""
 
 Divisor = int | tuple[Ints, ...]
 """One divisor for all outputs, or one per output and axis, whose outer product divides."""
@@ -79,16 +86,54 @@ def col2im(cols: Array, window: Window) -> Array:
     return _ask("col2im", cols, window)
 
 
+def offered(verb: str, x: Array, *rest: Any) -> Any:
+    """What an engine offers to do in fewer passes over memory; NotImplemented where none does.
+
+    These verbs are not asked of every engine, `generic` has none of them: whoever calls has the
+    definition. Channels are axis 1.
+
+    - `clip(x, low, high)`: x within [low, high], NaN passing, no bound where high is None;
+      `clip_dx(dy, y, low, high)`: dy * 1 where low < y < high, dy * 0 elsewhere.
+    - `channel_sums(x)`: (C,), over all other axes.
+    - `batch_norm(x, mean, var, weight, bias, eps)`: y.
+    - `batch_norm_train(x, weight, bias, eps)`: (y, mean, var); `batch_norm_train_dx(dy, x, mean,
+      var, weight, eps)`: (dx, dweight, dbias).
+    - `sgd(w, g, velocity, lr, momentum, nesterov, decay)`: (w, velocity); `adam(w, g, mean, square,
+      lr, beta1, beta2, eps, count, decay, decoupled)`: (w, mean, square). All are new arrays, but
+      velocity is None where there is no momentum.
+    """
+    for engine in _engines(x):
+        function = getattr(engine, verb, None)
+        answer = function(x, *rest) if function else NotImplemented
+        if answer is not NotImplemented:
+            return answer
+    return NotImplemented
+
+
 def _ask(verb: str, x: Array, *rest: Any) -> Any:
-    forced = current().engine
-    names = ENGINES[library(x)]
+    answer = offered(verb, x, *rest)
+    assert answer is not NotImplemented, f"generic declined {verb}"
+    return answer
+
+
+def _engines(x: Array) -> Iterator[ModuleType]:
+    """Those to ask in turn: the library's own, from the forced one on."""
+    forced, names = current().engine, ENGINES[library(x)]
     if forced and forced not in names:
         raise ValueError(
             f"use({forced!r}): that engine takes no {library(x)} arrays; "
             f"they have {', '.join(names)}"
         )
-    for name in (forced,) if forced else names:
-        answer = getattr(import_module(f".{name}", __name__), verb)(x, *rest)
-        if answer is not NotImplemented:
-            return answer
-    raise ValueError(f"use({forced!r}): that engine declines this {verb}; leave the choice open")
+    if forced and _engine(forced) is None:
+        raise ValueError(f"use({forced!r}): {forced} is not installed; pip install {forced}")
+    for name in names[names.index(forced) :] if forced else names:
+        if engine := _engine(name):
+            yield engine
+
+
+@functools.cache
+def _engine(name: str) -> ModuleType | None:
+    """The engine's module; None where what it needs is not installed."""
+    if name in OPTIONAL and find_spec(name) is None:
+        return None
+    return import_module(f".{name}", __name__)

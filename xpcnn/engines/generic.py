@@ -19,7 +19,7 @@ from . import Divisor
 def taps(x: Array, window: Window, fill: float) -> Iterator[Array]:
     """For each kernel place, what every output reads there: arrays (..., *out)."""
     first = x.ndim - window.rank
-    for axis, (before, after) in enumerate(_margins(window)):
+    for axis, (before, after) in enumerate(margins(window)):
         x = _extend(x, first + axis, before, after, fill)
     for place in window.places:
         yield x[(..., *_reads(window, place))]
@@ -30,7 +30,7 @@ def untaps(parts: list[Array], window: Window) -> Array:
     placed = zip(parts, window.places, strict=True)
     total = reduce(add, (_spread(part, window, place) for part, place in placed))
     first = total.ndim - window.rank
-    for axis, (before, after) in enumerate(_margins(window)):
+    for axis, (before, after) in enumerate(margins(window)):
         total = _extend(total, first + axis, -before, -after, 0)
     return total
 
@@ -133,8 +133,8 @@ def _padded_size(window: Window, axis: int) -> int:
     return (window.out_size[axis] - 1) * window.stride[axis] + window.span[axis]
 
 
-def _margins(window: Window) -> list[tuple[int, int]]:
-    """Elements to pad before and after each axis, so that every tap reads inside."""
+def margins(window: Window) -> list[tuple[int, int]]:
+    """Elements to pad before and after each axis, negative to crop: what the taps span, no more."""
     return [
         (before, _padded_size(window, axis) - before - window.in_size[axis])
         for axis, (before, _) in enumerate(window.padding)

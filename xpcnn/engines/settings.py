@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .._check import require_count
 
-NAMES = ("numpy", "generic")
+NAMES = ("numba", "numpy", "torch", "jax", "generic")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`engine` None takes the library's own order; `workspace` is in bytes."""
+    """`engine` None takes the library's own order, `threads` None what the machine has.
+
+    `workspace` is in bytes.
+    """
 
     engine: str | None = None
     workspace: int = 64 * 2**20
+    threads: int | None = None
+    winograd: bool = True
 
 
 _settings: ContextVar[Settings] = ContextVar("xpcnn_settings", default=Settings())
@@ -29,14 +35,24 @@ def current() -> Settings:
 
 
 @contextmanager
-def use(engine: str | None = None, *, workspace: int | None = None) -> Iterator[Settings]:
-    """Force an engine, or bound the memory engines take beyond inputs and outputs, for a block.
+def use(
+    engine: str | None = None,
+    *,
+    workspace: int | None = None,
+    threads: int | None = None,
+    winograd: bool | None = None,
+) -> Iterator[Settings]:
+    """Force an engine, or say how engines are to work, for a block.
 
-    `engine`: "generic" (the definition, Array API only) or "numpy". `workspace`: bytes, 64 MiB
-    unless set; an engine works in blocks that fit it. What is not given stays as it was. The
-    settings hold in this thread and task alone; under jax.jit, while the function is traced.
+    `engine`: "generic" (the definition, Array API only), "numpy", "numba", "torch" or "jax"; what
+    it does not do is left to the next.
+    `workspace`: bytes an engine may take beyond inputs and outputs, 64 MiB unless set; it works in
+    blocks that fit. `threads`: how many the numba engine uses, otherwise OMP_NUM_THREADS or one per
+    core. `winograd=False` forgoes Winograd's algorithm, which the numba and numpy engines take for
+    3x3 and 5x5 kernels in float32, and which costs a digit. What is not given stays as it was. The settings
+    hold in this thread and task alone; under jax.jit, while the function is traced.
 
-    Raises ValueError for an unknown engine or a workspace below 1, TypeError where it is no int.
+    Raises ValueError for an unknown engine or numbers below 1, TypeError for other kinds.
 
     >>> import numpy as np, xpcnn
     >>> with xpcnn.use("generic", workspace=2**20):
@@ -47,10 +63,19 @@ def use(engine: str | None = None, *, workspace: int | None = None) -> Iterator[
     """
     if engine is not None and engine not in NAMES:
         raise ValueError(f"use({engine!r}): no such engine; choose one of {', '.join(NAMES)}")
-    if workspace is not None:
-        require_count("use", "workspace", workspace)
-    now = current()
-    token = _settings.set(Settings(engine or now.engine, workspace or now.workspace))
+    for name, count in (("workspace", workspace), ("threads", threads)):
+        if count is not None:
+            require_count("use", name, count)
+    if winograd is not None and not isinstance(winograd, bool):
+        raise TypeError(f"use(winograd={winograd!r}): give True or False")
+    given: dict[str, Any] = {
+        "engine": engine,
+        "workspace": workspace,
+        "threads": threads,
+        "winograd": winograd,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    token = _settings.set(replace(current(), **changed))
     try:
         yield current()
     finally:

@@ -145,6 +145,8 @@ def _floating_dtype(call: str, given: dict[str, Array], integers: Sequence[str])
     """The one dtype of the floating arrays, and its name; (None, "") where all are integers."""
     first, found, found_name = "", None, ""
     for name, x in given.items():
+        if found is not None and x.dtype == found:
+            continue
         kind, dtype_name = _kind_and_name(namespace(x), x.dtype)
         if kind == "integral" and name in integers:
             continue
@@ -155,7 +157,7 @@ def _floating_dtype(call: str, given: dict[str, Array], integers: Sequence[str])
             )
         if found is None:
             first, found, found_name = name, x.dtype, dtype_name
-        elif x.dtype != found:
+        else:
             raise TypeError(
                 f"{call}: {first} is {found_name} and {name} is {dtype_name}; "
                 "convert one, so that both share a dtype"

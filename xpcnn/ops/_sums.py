@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from .._xp import Array, namespace
+from ._offered import offered
+
+
+@offered("channel_sums")
+def channel_sums(x: Array) -> Array:
+    """Sums (C,) of x (N, C, *space) over all axes but that of the channels."""
+    return sum_over(x, (0, *range(2, x.ndim)))
 
 
 def sum_over(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:

@@ -14,7 +14,7 @@ from .._xp import Array, namespace
 from ..window import Padding, Size, conv_transpose_window, conv_window
 from ._layout import NAMES, channels_first, from_channels_first
 from ._op import op
-from ._sums import sum_over
+from ._sums import channel_sums
 
 
 def _conv_vjp(
@@ -32,14 +32,10 @@ def _conv_vjp(
         return (
             lambda: from_channels_first(engines.conv_dx(dy, w, window), layout),
             lambda: engines.conv_dw(x, dy, window),
-            None if b is None else partial(_bias_gradient, dy),
+            None if b is None else partial(channel_sums, dy),
         )
 
     return from_channels_first(engines.conv(x, w, window, b), layout), pull
-
-
-def _bias_gradient(dy: Array) -> Array:
-    return sum_over(dy, (0, *range(2, dy.ndim)))
 
 
 @op
@@ -160,7 +156,7 @@ def _conv_transpose_vjp(
         return (
             lambda: from_channels_first(engines.conv(dy, w, window), layout),
             lambda: engines.conv_dw(dy, x, window),
-            None if b is None else partial(_bias_gradient, dy),
+            None if b is None else partial(channel_sums, dy),
         )
 
     return from_channels_first(y, layout), pull

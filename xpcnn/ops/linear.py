@@ -7,6 +7,7 @@ from .._check import require_axes
 from .._xp import Array, namespace, product
 from ..window import Padding, Size, Window, pool_window
 from ._op import op
+from ._sums import channel_sums
 
 
 @op
@@ -36,7 +37,7 @@ def _(x, w, b=None):
         return (
             lambda: xp.matmul(dy, w),
             lambda: xp.matmul(xp.matrix_transpose(rows), xp.reshape(x, (-1, w.shape[1]))),
-            None if b is None else lambda: xp.sum(rows, axis=0),
+            None if b is None else lambda: channel_sums(rows),
         )
 
     return linear(x, w, b), pull

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .. import engines
 from .._check import entries, require_channels, require_count
 from .._xp import Array, device_of, namespace, product
+from ._offered import offered
 from ._op import op
-from ._sums import sum_over
+from ._sums import channel_sums, sum_over
 
 
 @op
@@ -41,6 +43,11 @@ def batch_norm(
     Source: Ioffe and Szegedy, "Batch normalization", 2015.
     """
     _check_channels("batch_norm", x, mean=mean, var=var, weight=weight, bias=bias)
+    return _standardise(x, mean, var, weight, bias, eps)
+
+
+@offered("batch_norm")
+def _standardise(x, mean, var, weight, bias, eps) -> Array:
     scale = _inverse_root(var, eps) if weight is None else weight * _inverse_root(var, eps)
     y = (x - _spread(mean, x)) * _spread(scale, x)
     return y if bias is None else y + _spread(bias, x)
@@ -64,7 +71,7 @@ def _(x, mean, var, weight=None, bias=None, eps=1e-5):
             None,
             None,
             None if weight is None else dweight,
-            None if bias is None else lambda: sum_over(dy, shared),
+            None if bias is None else lambda: channel_sums(dy),
         )
 
     return batch_norm(x, mean, var, weight, bias, eps), pull
@@ -90,18 +97,32 @@ def batch_norm_train(
 
     Source: Ioffe and Szegedy, "Batch normalization", 2015.
     """
-    plan = _plan_batch(x, weight, bias)
-    y, mean, var = _normalise(x, plan, weight, bias, eps)
-    channels = (x.shape[1],)
-    xp = namespace(x)
-    return y, xp.reshape(mean, channels), xp.reshape(var, channels)
+    _check_channels("batch_norm_train", x, weight=weight, bias=bias)
+    axes = _all_but_channels(x)
+    _check_values("batch_norm_train", x, axes, "use batch_norm, by running statistics")
+    return _standardise_batch(x, weight, bias, eps)
 
 
 @batch_norm_train.pullback
 def _(x, weight=None, bias=None, eps=1e-5):
     y, mean, var = batch_norm_train(x, weight, bias, eps)
-    plan = _plan_batch(x, weight, bias)
-    return (y, mean, var), _pull(x, plan, _spread(mean, x), _spread(var, x), weight, bias, eps)
+    define = _pull(x, _plan_batch(x), _spread(mean, x), _spread(var, x), weight, bias, eps)
+
+    def pull(dy: Array) -> tuple:
+        grads = engines.offered("batch_norm_train_dx", dy, x, mean, var, weight, eps)
+        if grads is NotImplemented:
+            return define(dy)
+        given = (x, weight, bias)
+        return tuple(None if a is None else grad for a, grad in zip(given, grads, strict=True))
+
+    return (y, mean, var), pull
+
+
+@offered("batch_norm_train")
+def _standardise_batch(x, weight, bias, eps) -> tuple[Array, Array, Array]:
+    y, mean, var = _normalise(x, _plan_batch(x), weight, bias, eps)
+    xp, channels = namespace(x), (x.shape[1],)
+    return y, xp.reshape(mean, channels), xp.reshape(var, channels)
 
 
 @op
@@ -266,10 +287,8 @@ def _all_but_channels(x: Array) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 
 
-def _plan_batch(x, weight, bias) -> _Plan:
-    _check_channels("batch_norm_train", x, weight=weight, bias=bias)
+def _plan_batch(x) -> _Plan:
     axes = _all_but_channels(x)
-    _check_values("batch_norm_train", x, axes, "use batch_norm, by running statistics")
     return _Plan(tuple(x.shape), axes, axes)
 
 

@@ -1,0 +1,168 @@
+"""Compiling kernels when they are first wanted, and running them on all cores."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import event
+from numba.core.caching import FunctionCache
+
+from ..._xp import Array
+from ..settings import current
+
+log = logging.getLogger("xpcnn")
+
+INT, BOOL = types.intp, types.boolean
+
+
+FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def takes(*arrays: Array) -> bool:
+    """Whether all are plain arrays of one dtype that kernels know, with no byte out of place."""
+    dtype = arrays[0].dtype
+    return dtype in FLOATING and all(
+        type(a) is np.ndarray and a.dtype == dtype and a.flags.aligned for a in arrays
+    )
+
+
+def read(rank: int) -> Callable:
+    """The type of an array that is only read, of any strides."""
+    return lambda number: types.Array(number, rank, "A", readonly=True)
+
+
+def write(rank: int) -> Callable:
+    """The type of an array of any strides that is written."""
+    return lambda number: types.Array(number, rank, "A")
+
+
+def number(number: types.Float) -> types.Float:
+    """The type of a single entry."""
+    return number
+
+
+def ints(count: int) -> types.UniTuple:
+    """The type of a tuple of integers."""
+    return types.UniTuple(INT, count)
+
+
+def kernel(*arguments: Any) -> Callable:
+    """Compile a function `f(first, last, *arguments)` of the tasks first to last, without the GIL.
+
+    Returns `run(tasks, *arrays and numbers)`, which shares the tasks among threads. The entries'
+    type is that of the first array; each type is compiled when it is first asked for, then kept on
+    disk. Arrays are declared with any strides, lest every memory layout be compiled apart.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.cache
+        def compiled(dtype: np.dtype) -> Callable:
+            entry = numba.from_dtype(dtype)
+            given = [a if isinstance(a, types.Type) else a(entry) for a in arguments]
+            made: Any = numba.njit(nogil=True)(function)
+            made._cache = _Cache(function)
+            name = f"{function.__name__}({dtype})"
+            with event.install_listener("numba:compile", _Announce(name)):
+                made.compile(types.void(INT, INT, *given))
+            made.disable_compile()
+            return made
+
+        @functools.wraps(function)
+        def run(tasks: int, *given: Any) -> None:
+            array = next(a for a in given if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+            spread(compiled(array.dtype), tasks, *given)
+
+        return run
+
+    return decorate
+
+
+class _Cache(FunctionCache):
+    """Kernels on disk, compiled anew when any file of this engine has changed.
+
+    Numba looks at a function's own file alone, and not at what it calls.
+    """
+
+    def _index_key(self, signature: Any, codegen: Any) -> tuple:
+        return (*super()._index_key(signature, codegen), _sources())
+
+
+@functools.cache
+def _sources() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+class _Announce(event.Listener):
+    """Says what is being compiled, since it takes a while; what comes from the disk is silent."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_start(self, event: Any) -> None:
+        if self.name:
+            log.info("compiling the kernel %s; it is kept on disk for the next time", self.name)
+        self.name = ""
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+def spread(function: Callable, tasks: int, *arguments: Any) -> None:
+    """Call `function(first, last, *arguments)` until 0 to `tasks` are done, in several threads.
+
+    Who is done takes the next share: a core that another program holds delays no one else. The
+    threads are our own, since Numba's must not be used by two callers at once.
+    """
+    count = min(threads(), tasks)
+    if count <= 1:
+        function(0, tasks, *arguments)
+        return
+    share = -(-tasks // (count * SHARES))
+    starts = iter(range(0, tasks, share))
+
+    def work() -> None:
+        for first in starts:
+            function(first, min(first + share, tasks), *arguments)
+
+    others = [_pool().submit(work) for _ in range(count - 1)]
+    work()
+    for other in others:
+        other.cancel() or other.result()  # one that has not begun has nothing left to do
+
+
+SHARES = 4
+"""Shares of work for each thread."""
+
+
+def threads() -> int:
+    """How many threads share the tasks."""
+    return current().threads or cores()
+
+
+@functools.cache
+def cores() -> int:
+    """OMP_NUM_THREADS, or how many cores this process may run on."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="xpcnn")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
