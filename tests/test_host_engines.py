@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from strategies import arrays, convolutions, pools
 
 import xpcnn
-from xpcnn import ops
+from xpcnn import engines, ops
 from xpcnn.engines import ENGINES, generic
+from xpcnn.ops._sums import channel_sums
 from xpcnn.window import Window, conv_window, pool_window
 
 SPECIAL = (np.nan, np.inf, -np.inf)
@@ -128,6 +129,71 @@ def test_torch_averages(torch, data):
     terms = prod(window.kernel)
     assert_alike(ours, theirs, terms)
     assert_alike(*both(torch, "avg_pool_dx", [dy], window, divisor), terms)
+
+
+def special_tensor(torch, data, shape, special):
+    return tensor(torch, data.draw(arrays(shape, np.float32, special=special)))
+
+
+@pytest.mark.parametrize("op", [ops.relu, ops.relu6])
+@given(data=st.data())
+def test_torch_clips(torch, op, data):
+    """NaN and both ends included; autograd, too, gives them no gradient."""
+    shape = (2, 3, *data.draw(st.lists(st.integers(1, 5), max_size=3)))
+    x = special_tensor(torch, data, shape, (*SPECIAL, 0.0, 6.0))
+    dy = special_tensor(torch, data, shape, ())
+    y, pull = op.vjp(x)
+    (dx,) = pull(dy)
+    with xpcnn.use("generic"):
+        expected_y, pull = op.vjp(x)
+        (expected_dx,) = pull(dy)
+    np.testing.assert_array_equal(y, expected_y)
+    np.testing.assert_array_equal(dx, expected_dx)
+    known = torch.where(x.isnan(), 1.0, x).requires_grad_()
+    (grad,) = torch.autograd.grad(op(known), known, dy)
+    np.testing.assert_array_equal(grad[~x.isnan()], dx[~x.isnan()])
+
+
+def normalised(torch, layout, mean=1.0):
+    """x, weight, bias and dy in float32."""
+    rng = np.random.default_rng(0)
+    shapes = (16, 3, 40, 40), (3,), (3,), (16, 3, 40, 40)
+    x, weight, bias, dy = (
+        torch.tensor(rng.standard_normal(s), dtype=torch.float32) for s in shapes
+    )
+    return [a.to(memory_format=layout) if a.ndim == 4 else a for a in (x + mean, weight, bias, dy)]
+
+
+@pytest.mark.parametrize("layout", ["contiguous_format", "channels_last"])
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_torch_normalises_as_exactly_as_the_definition(torch, layout, mean):
+    x, weight, bias, dy = normalised(torch, getattr(torch, layout), mean)
+
+    def results(x, weight, bias, dy):
+        (y, mean, var), pull = ops.batch_norm_train.vjp(x, weight, bias)
+        given = ops.batch_norm(x, mean, var, weight, bias)
+        return [a.numpy().astype(float) for a in (y, mean, var, *pull(dy), given, channel_sums(x))]
+
+    ours = results(x, weight, bias, dy)
+    with xpcnn.use("generic"):
+        defined = results(x, weight, bias, dy)
+        truth = results(*(a.double() for a in (x, weight, bias, dy)))
+    for our, their, true in zip(ours, defined, truth, strict=True):
+        slack = 4 * np.spacing(np.abs(true).astype(np.float32)).max()
+        assert np.abs(our - true).max() <= 2 * np.abs(their - true).max() + slack
+
+
+def test_what_torch_would_add_badly_or_lose_track_of_is_declined(torch):
+    plain, _, _, _ = normalised(torch, torch.contiguous_format)
+    last, weight, bias, _ = normalised(torch, torch.channels_last)
+    tracked = plain.clone().requires_grad_()
+    for x, declined in ((plain, False), (last, True), (plain[:, :, 0, 0], True), (tracked, True)):
+        answer = engines.offered("batch_norm_train", x, weight, bias, 1e-5)
+        assert (answer is NotImplemented) == declined
+    y, mean, var = ops.batch_norm_train(tracked)
+    assert all(torch.autograd.grad(a.sum(), tracked, retain_graph=True) for a in (y, mean, var))
+    mean = weight.clone().requires_grad_()
+    assert engines.offered("batch_norm", plain, mean, bias**2, None, None, 0.0) is NotImplemented
 
 
 # ---- which calls are taken, on both libraries ---------------------------------------------------

@@ -19,11 +19,11 @@ from typing import Any
 
 from .._xp import Array, library
 from ..window import Ints, Window
-from .settings import current, use
+from .settings import current, note_choice, noted, use
 
 __all__ = [
     "ENGINES", "avg_pool", "avg_pool_dx", "col2im", "conv", "conv_dw", "conv_dx", "im2col",
-    "max_pool", "max_pool_dx", "offered", "use",
+    "max_pool", "max_pool_dx", "noted", "offered", "use",
 ]  # fmt: skip
 
 ENGINES = {
@@ -106,6 +106,7 @@ def offered(verb: str, x: Array, *rest: Any) -> Any:
         function = getattr(engine, verb, None)
         answer = function(x, *rest) if function else NotImplemented
         if answer is not NotImplemented:
+            note_choice(verb, engine.__name__.rpartition(".")[2])
             return answer
     return NotImplemented
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._check import require_count
 
@@ -24,6 +24,51 @@ class Settings:
     workspace: int = 64 * 2**20
     threads: int | None = None
     winograd: bool = True
+
+
+class Choice(NamedTuple):
+    """Which engine took a verb, by which algorithm, and why by that."""
+
+    verb: str
+    engine: str
+    algorithm: str
+    why: str
+
+
+class _Notes:
+    """The choices made, and what the engine at work has said of its own."""
+
+    def __init__(self) -> None:
+        self.choices: list[Choice] = []
+        self.said: dict[str, str] = {}
+
+
+_notes: ContextVar[_Notes | None] = ContextVar("xpcnn_notes", default=None)
+
+
+@contextmanager
+def noted() -> Iterator[list[Choice]]:
+    """The choices that engines make in a block, in order."""
+    notes = _Notes()
+    token = _notes.set(notes)
+    try:
+        yield notes.choices
+    finally:
+        _notes.reset(token)
+
+
+def note(algorithm: str, why: str) -> None:
+    """Say, in an engine, what it is about to do, if anybody listens."""
+    if notes := _notes.get():
+        notes.said[algorithm] = why
+
+
+def note_choice(verb: str, engine: str) -> None:
+    """Say that an engine has taken a verb."""
+    if notes := _notes.get():
+        why = "; ".join(notes.said.values())
+        notes.choices.append(Choice(verb, engine, " and ".join(notes.said), why))
+        notes.said = {}
 
 
 _settings: ContextVar[Settings] = ContextVar("xpcnn_settings", default=Settings())
@@ -45,12 +90,11 @@ def use(
     """Force an engine, or say how engines are to work, for a block.
 
     `engine`: "generic" (the definition, Array API only), "numpy", "numba", "torch" or "jax"; what
-    it does not do is left to the next.
-    `workspace`: bytes an engine may take beyond inputs and outputs, 64 MiB unless set; it works in
+    it does not do is left to the next. `workspace`: bytes an engine may take beyond inputs and outputs, 64 MiB unless set; it works in
     blocks that fit. `threads`: how many the numba engine uses, otherwise OMP_NUM_THREADS or one per
     core. `winograd=False` forgoes Winograd's algorithm, which the numba and numpy engines take for
-    3x3 and 5x5 kernels in float32, and which costs a digit. What is not given stays as it was. The settings
-    hold in this thread and task alone; under jax.jit, while the function is traced.
+    3x3 and 5x5 kernels in float32, and which costs a digit. What is not given stays as it was. The
+    settings hold in this thread and task alone; under jax.jit, while the function is traced.
 
     Raises ValueError for an unknown engine or numbers below 1, TypeError for other kinds.
 

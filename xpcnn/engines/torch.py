@@ -2,7 +2,8 @@
 
 Declined are maxima of integers, pools whose padding PyTorch does not take (over half a kernel, or
 another on the right than its ceil_mode gives), indices into volumes (wrong for a window of -inf),
-averages and columns of anything but images.
+averages and columns of anything but images, statistics of channels that are last in memory (which
+PyTorch adds one by one, losing two digits) and whatever autograd would not find its way through.
 PyTorch's settings hold: where they allow TF32, a GPU's float32 convolutions take it.
 """
 
@@ -21,6 +22,9 @@ from . import Divisor, generic
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 _avg_pool2d_backward = torch.ops.aten.avg_pool2d_backward.default
+_hardtanh_backward = torch.ops.aten.hardtanh_backward.default
+_leaky_relu_backward = torch.ops.aten.leaky_relu_backward.default
+_batch_norm_backward = torch.ops.aten.native_batch_norm_backward.default
 
 
 def conv(x: Array, w: Array, window: Window, b: Array | None = None) -> Array:
@@ -48,13 +52,13 @@ def max_pool(x: Array, window: Window, indices: bool = False) -> tuple[Array, Ar
     options = _pooling(window)
     if options is None or not x.is_floating_point() or (indices and window.rank == 3):
         return NotImplemented
-    pool = getattr(F, f"max_pool{window.rank}d")
     if not indices:
-        return pool(x, *options), None
-    y, index = pool(x, *options, return_indices=True)
+        return getattr(torch, f"max_pool{window.rank}d")(x, *options), None
+    pool = getattr(F, f"max_pool{window.rank}d_with_indices")
+    y, index = pool(x, *options)
     # PyTorch finds the last NaN of a window. To ask a GPU whether there is one is to wait for it.
     if y.device.type != "cpu" or y.detach().sum().isnan():
-        _, first = pool(x.isnan().to(x.dtype), *options, return_indices=True)
+        _, first = pool(x.isnan().to(x.dtype), *options)
         index = torch.where(y.isnan(), first, index)
     return y, index
 
@@ -96,6 +100,54 @@ def col2im(cols: Array, window: Window) -> Array:
     pads, size, (stride, padding, dilation, *_) = _convolution(window)
     x = F.fold(cols, size, window.kernel, dilation, padding, stride)
     return _extend(x, [-n for n in pads])
+
+
+def clip(x: Array, low: float, high: float | None) -> Array:
+    if low != 0.0:
+        return NotImplemented
+    return x.relu() if high is None else F.hardtanh(x, low, high)  # with autograd's 0 at the ends
+
+
+def clip_dx(dy: Array, y: Array, low: float, high: float | None) -> Array:
+    if low != 0.0:
+        return NotImplemented
+    dy = dy if high is None else _hardtanh_backward(dy, y, low, high)
+    return _leaky_relu_backward(dy, y, 0.0, False)  # a relu's own would pass dy where y is NaN
+
+
+def channel_sums(x: Array) -> Array:
+    return x.sum((0, *range(2, x.ndim)))
+
+
+def batch_norm(
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> Array:
+    if mean.requires_grad or var.requires_grad:
+        return NotImplemented
+    return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
+
+
+def batch_norm_train(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    if not _sums_well(x):
+        return NotImplemented
+    mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+    return batch_norm(x, mean, var, weight, bias, eps), mean, var
+
+
+def batch_norm_train_dx(
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    if not _sums_well(x):
+        return NotImplemented
+    inverse, wanted = (var + eps).rsqrt(), [True, True, True]
+    return _batch_norm_backward(dy, x, weight, None, None, mean, inverse, True, eps, wanted)
+
+
+def _sums_well(x: Array) -> bool:
+    """Whether PyTorch's statistics of x keep their digits, and no autograd wants a way back."""
+    return x.is_contiguous() and x.stride(1) > 1 and not x.requires_grad
 
 
 @lru_cache

@@ -8,10 +8,16 @@ import numpy as np
 
 from ..._xp import Array, product
 from ...window import Window
-from ..settings import current
+from ..settings import current, note
 from . import _direct, _winograd
 from ._bands import Geometry
 from ._jit import takes
+
+WINOGRAD = {(3, 3): 4, (5, 5): 2}
+"""Rows of a tile of outputs, by the kernel."""
+
+CHANNELS, TILES = 16, 16
+"""In and out, and of the whole batch, from which Winograd's algorithm pays; by benchmarks/cpu.py."""
 
 ALL = (slice(None), slice(None))
 """The axes before space, whole."""
@@ -22,9 +28,8 @@ def conv(x: Array, w: Array, window: Window, b: Array | None = None) -> Array:
         return NotImplemented
     y = _channels_last((x.shape[0], w.shape[0], *window.out_size), x.dtype)
     if y.size:
-        _algorithm(w.shape, window, x.dtype).forward(
-            _spatial(x), _grouped(w, window), b, _geometry(window), _spatial(y)
-        )
+        algorithm = _algorithm(w.shape, window, len(x), x.dtype)
+        algorithm.forward(_spatial(x), _grouped(w, window), b, _geometry(window), _spatial(y))
     return y
 
 
@@ -38,8 +43,9 @@ def conv_dx(dy: Array, w: Array, window: Window) -> Array:
     last_first = (*ALL, *(slice(None, None, -1),) * window.rank)
     for inputs, places, part in window.adjoints if dx.size else ():
         turned = np.swapaxes(_grouped(w[(*ALL, *places)][last_first], window), 1, 2)
+        algorithm = _algorithm(w.shape, part, len(dy), dy.dtype)
         to = _spatial(dx[(*ALL, *inputs)])
-        _algorithm(w.shape, part, dy.dtype).forward(_spatial(dy), turned, None, _geometry(part), to)
+        algorithm.forward(_spatial(dy), turned, None, _geometry(part), to)
     return dx
 
 
@@ -49,24 +55,40 @@ def conv_dw(x: Array, dy: Array, window: Window) -> Array:
     shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
     dw = np.zeros(shape, x.dtype)
     if dw.size and dy.size:
-        algorithm = _algorithm(dw.shape, window, x.dtype)
+        algorithm = _algorithm(dw.shape, window, len(x), x.dtype)
         algorithm.weight_gradient(
             _spatial(x), _spatial(dy), _geometry(window), _grouped(dw, window)
         )
     return dw
 
 
-def _algorithm(w_shape: tuple[int, ...], window: Window, dtype: np.dtype) -> ModuleType:
-    plain = set(window.stride) == set(window.dilation) == {1} == {window.groups}
-    if (
-        current().winograd
-        and dtype == np.float32
-        and plain
-        and window.kernel in ((3, 3), (5, 5))
-        and min(w_shape[:2]) >= 16
-    ):
-        return _winograd
-    return _direct
+def _algorithm(
+    w_shape: tuple[int, ...], window: Window, images: int, dtype: np.dtype
+) -> ModuleType:
+    """What computes a convolution, or its weight gradient, of so many images."""
+    against = _against_winograd(w_shape, window, images, dtype)
+    if against:
+        note("direct", against)
+        return _direct
+    note("winograd", "36 products a channel pair make a tile of outputs")
+    return _winograd
+
+
+def _against_winograd(
+    w_shape: tuple[int, ...], window: Window, images: int, dtype: np.dtype
+) -> str:
+    """Why Winograd's algorithm does not apply or would not pay, if so."""
+    if window.kernel not in WINOGRAD:
+        return "Winograd's algorithm takes kernels of 3x3 and 5x5"
+    if set(window.stride) != {1} or set(window.dilation) != {1} or window.groups > 1:
+        return "Winograd's algorithm takes no stride, dilation or groups"
+    if dtype != np.float32 or not current().winograd:
+        return "Winograd's algorithm takes float32, and winograd=True"
+    if min(w_shape[:2]) < CHANNELS:
+        return f"Winograd's algorithm pays from {CHANNELS} channels on, in and out"
+    side = WINOGRAD[window.kernel]
+    tiles = images * product(-(-n // side) for n in window.out_size)
+    return f"Winograd's algorithm pays from {TILES} tiles on" if tiles < TILES else ""
 
 
 def _channels_last(shape: tuple[int, ...], dtype: np.dtype, fill: float | None = None) -> Array:

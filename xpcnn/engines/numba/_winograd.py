@@ -1,139 +1,30 @@
 """Winograd's algorithm: a tile of outputs by 36 products a channel pair instead of 144 (or 100).
 
-For kernels of 3 (tiles of 4x4 outputs) and 5 (tiles of 2x2), one input patch is 6x6 either way:
+For kernels of 3 (tiles of 4x4 outputs) and of 5 (tiles of 2x2), patches are 6x6 either way. Summed
+over channels, the products for each of the 36 points are a product of matrices. The weight gradient
+is the same with a tile of dy for a kernel, and the kernel's places for outputs.
 
-    tile = A' ((G w G') * (B' patch B)) A,     * being a product for each of the 36 points,
-
-summed over channels, which makes 36 products of matrices. The same holds for the weight gradient,
-whose outputs are the kernel's places and whose kernel is a tile of dy. The matrices evaluate and
-interpolate polynomials at six points; those here, 0, 2/3, -2/3, 3/2, -3/2 and infinity, round half
-as much as the usual 0, 1, -1, 2, -2: the error is about 1e-6 of the largest entry.
-
-Sources: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016; Barabasz et al.,
-"Error analysis and improving the accuracy of Winograd convolution", 2020.
+Of patches and weights, one side's points are kept, those which take less memory; the other's are
+made for a task at a time, while the cache has them: *by tiles* or *by blocks* of output channels.
+The error is about 1e-6 of the largest entry, see `_points`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
-from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from ..._xp import Array
 from ._bands import Geometry, fill_row
-from ._direct import CHUNKS, SUMS, by_place, pack, split, splits_of, unpack
-from ._jit import INT, kernel, number, read, write
-from ._tile import BLOCK_BYTES, LONG, VECTORS, tile
-from ._vectors import ROWS, VECTOR_BYTES, Vectors
+from ._direct import CHUNKS, SUMS, by_place, pack_block, split, splits_of, unpack_block
+from ._jit import INT, ints, kernel, number, read, write
+from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
+from ._tile import BLOCK_BYTES, LONG, tile
+from ._vectors import ROWS, VECTOR_BYTES
 
-SIDE = 6
-POINTS = tuple(Fraction(*pair) for pair in ((0, 1), (2, 3), (-2, 3), (3, 2), (-3, 2)))
-"""The finite points; infinity is the sixth."""
-
-Matrix = list[list[Fraction]]
-
-
-def _powers(count: int, divisors: Sequence[Fraction]) -> Matrix:
-    """Each point's powers from 0 to count - 1 over its divisor; for infinity, the last power."""
-    rows = [[x**k / d for k in range(count)] for x, d in zip(POINTS, divisors, strict=True)]
-    return [*rows, [Fraction(k == count - 1) for k in range(count)]]
-
-
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Coefficients, the lowest first, of the product of all (x - root), SIDE of them."""
-    terms = [Fraction(1)]
-    for root in roots:
-        pairs = zip([Fraction(0), *terms], [*terms, Fraction(0)], strict=True)
-        terms = [a - root * b for a, b in pairs]
-    return terms + [Fraction(0)] * (SIDE - len(terms))
-
-
-OTHERS = [[other for other in POINTS if other != x] for x in POINTS]
-DIVISORS = [
-    prod((x - other for other in others), start=Fraction(1))
-    for x, others in zip(POINTS, OTHERS, strict=True)
-]
-
-PATCH = [*map(_polynomial, OTHERS), _polynomial(POINTS)]
-"""B': from a patch's six rows to six points."""
-
-KERNELS = {size: _powers(size, DIVISORS) for size in (2, 3, 4, 5)}
-"""G: from a kernel's rows to six points."""
-
-TILES = {
-    size: [list(row) for row in zip(*_powers(size, [Fraction(1)] * len(POINTS)), strict=True)]
-    for size in (2, 3, 4, 5)
-}
-"""A': from six points to a tile's rows."""
-
-
-def _transform(matrices: dict[int, Matrix]) -> Any:
-    """An intrinsic that multiplies a square of vectors by a matrix on both sides: M s M'.
-
-    The first argument chooses the matrix. Entry (i, j) of the square is the vector at address
-    from_ + i * from_row + j * from_column, with `from_lanes` real lanes; results go likewise, plus
-    the vector at `init`, at least `floor`.
-    """
-
-    @intrinsic
-    def transform(
-        context, size, from_, from_row, from_column, from_lanes, to, to_row, to_column, to_lanes,
-        init, floor,
-    ):  # fmt: skip
-        def generate(context, builder, signature, args):
-            number, *rest = args
-            on = Vectors(builder, floor.bitwidth)
-            on.choose(number, {n: partial(_write, on, m, *rest) for n, m in matrices.items()})
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 10, floor), generate
-
-    return transform
-
-
-def _write(
-    on: Vectors, matrix: Matrix, from_, from_row, from_column, from_lanes, to, to_row, to_column,
-    to_lanes, init, floor,
-) -> None:  # fmt: skip
-    read, written, count = on.mask(from_lanes), on.mask(to_lanes), len(matrix[0])
-    init, floor = on.load(init, written), on.splat(floor)
-    columns = []
-    for j in range(count):
-        places = [on.at(from_, (from_row, i), (from_column, j)) for i in range(count)]
-        columns.append(_apply(on, matrix, [on.load(place, read) for place in places]))
-    for i, row in enumerate(zip(*columns, strict=True)):
-        for j, value in enumerate(_apply(on, matrix, row)):
-            value = on.at_least(on.builder.fadd(value, init), floor)
-            on.store(value, on.at(to, (to_row, i), (to_column, j)), written)
-
-
-def _apply(on: Vectors, matrix: Matrix, entries: Sequence[Any]) -> list:
-    """The product of the matrix with a column of vectors."""
-    results = []
-    for row in matrix:
-        total = None
-        for factor, entry in zip(row, entries, strict=True):
-            if factor == 0:
-                continue
-            if total is None:
-                total = entry if factor == 1 else on.builder.fmul(entry, on.constant(float(factor)))
-            elif factor == 1:
-                total = on.builder.fadd(total, entry)
-            else:
-                total = on.multiply_add(entry, on.constant(float(factor)), total)
-        results.append(total)
-    return results
-
-
-patch_to_points = _transform({SIDE: PATCH})
-kernel_to_points = _transform(KERNELS)
-points_to_tile = _transform(TILES)
+POINTS = SIDE * SIDE
 
 PATCHES = 2**20
 """Bytes that the points of the patches taken at once may fill: a core's own cache."""
@@ -141,230 +32,359 @@ PATCHES = 2**20
 
 def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> None:
     """Set y (N, 1, OH, OW, O) to the convolution of x (N, 1, H, W, C) with w, plus b (O,)."""
-    x, out_channels, channels, size = _channels_last(x), w.shape[1], w.shape[2], w.shape[-1]
-    lanes = BLOCK_BYTES // x.itemsize
-    blocks = -(-out_channels // lanes)
-    packed = np.empty((1, blocks, size * size * channels, lanes), x.dtype)
-    pack(blocks, by_place(w), packed)
-    points = np.empty((blocks, SIDE * SIDE, channels, lanes), x.dtype)
-    transform_weights(blocks * channels, packed, points, size)
-    bias = np.zeros(blocks * lanes, x.dtype)
-    if b is not None:
-        bias[:out_channels] = b
-    tiles, at_once = _tiles(y.shape, size, channels, x.itemsize)
-    convolve_points(
-        -(-tiles // at_once), x, points, bias, x.dtype.type(-np.inf), y, size, window[10],
-        window[11], at_once,
-    )  # fmt: skip
+    x, w, size = _channels_last(x), by_place(w)[0], w.shape[-1]
+    out_channels, channels, _ = w.shape
+    bias, blocks = _bias(b, out_channels, x.dtype)
+    tiling, floor = _tiling(y.shape, size, window), x.dtype.type(-np.inf)
+    tiles, at_once = _tiles(tiling, channels, x.itemsize)
+    groups = -(-tiles // at_once)
+    if tiles < out_channels:
+        patches = _patches(x, tiling, tiles, at_once)
+        convolve_by_blocks(blocks, w, patches, bias, floor, y, tiling, at_once)
+    else:
+        points = np.empty((blocks, POINTS, _width(channels, x.itemsize)), x.dtype)
+        transform_weights(blocks, w, points, size)
+        convolve_by_tiles(groups, x, points, bias, floor, y, tiling, at_once)
 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     """Set dw (1, O, C, 1, K, K) from x (N, 1, H, W, C) and dy (N, 1, OH, OW, O)."""
-    x, dy, (_, out_channels, channels, _, _, size) = _channels_last(x), _channels_last(dy), dw.shape
+    x, dy, size, dw = _channels_last(x), _channels_last(dy), dw.shape[-1], by_place(dw)[0]
+    out_channels, channels, _ = dw.shape
     lanes = BLOCK_BYTES // x.itemsize
     blocks = -(-out_channels // lanes)
-    tiles, at_once = _tiles(dy.shape, size, channels, x.itemsize)
-    groups = -(-tiles // at_once)
-    one = (blocks, SIDE * SIDE, channels, lanes)
-    chunks = max(1, min(groups, CHUNKS, SUMS // (prod(one) * x.itemsize)))
-    splits = splits_of(blocks, chunks)
-    points = np.zeros((chunks, *one), x.dtype)
-    correlate_points(chunks * splits, x, dy, points, size, window[10], window[11], at_once, splits)
-    sums = np.empty((1, 1, blocks, size * size * channels, lanes), x.dtype)
-    transform_sums(blocks * channels, points, sums, size)
-    unpack(blocks, sums, by_place(dw))
-
-
-def _tiles(out: tuple, size: int, channels: int, itemsize: int) -> tuple[int, int]:
-    """How many tiles there are, and how many to take at once: a multiple of ROWS."""
-    side = SIDE + 1 - size
-    tiles = out[0] * -(-out[2] // side) * -(-out[3] // side)
-    fitting = PATCHES // (SIDE * SIDE * channels * itemsize)
-    shared = -(-tiles // CHUNKS)
-    return tiles, ROWS * max(1, min(fitting, shared) // ROWS)
+    tiling = _tiling(dy.shape, size, window)
+    tiles, at_once = _tiles(tiling, channels, x.itemsize)
+    if tiles < out_channels:
+        patches = _patches(x, tiling, tiles, at_once)
+        correlate_by_blocks(blocks, patches, dy, dw, tiling, at_once)
+    else:
+        one = (blocks, POINTS, _width(channels, x.itemsize))
+        fitting = SUMS // (prod(one) * x.itemsize)
+        chunks = max(1, min(-(-tiles // at_once), CHUNKS, fitting))
+        splits = splits_of(blocks, chunks)
+        points = np.zeros((chunks, *one), x.dtype)
+        correlate_by_tiles(chunks * splits, x, dy, points, tiling, at_once, splits)
+        transform_sums(blocks, points, dw, size)
 
 
 def _channels_last(x: Array) -> Array:
     return x if x.strides[4] == x.itemsize else np.ascontiguousarray(x)
 
 
-@kernel(read(4), write(4), INT)
-def transform_weights(first, last, packed, points, size):
-    """points (blocks, 36, C, lanes) of packed weights; tasks are pairs of block and C."""
-    _, _, channels, lanes = points.shape
-    place, zeros = channels * BLOCK_BYTES, np.zeros(lanes, packed.dtype)
-    none = packed.dtype.type(-np.inf)
-    for task in range(first, last):
-        block, channel = task // channels, task % channels
-        for v in range(VECTORS):
-            offset = channel * BLOCK_BYTES + v * VECTOR_BYTES
-            kernel_to_points(
-                size, packed[0, block].ctypes.data + offset, size * place, place, lanes,
-                points[block].ctypes.data + offset, SIDE * place, place, lanes,
-                zeros.ctypes.data, none,
-            )  # fmt: skip
+def _bias(b: Array | None, out_channels: int, dtype: np.dtype) -> tuple[Array, int]:
+    """b in whole blocks, zeros where there is none, and the number of blocks."""
+    lanes = BLOCK_BYTES // dtype.itemsize
+    bias = np.zeros(-(-out_channels // lanes) * lanes, dtype)
+    if b is not None:
+        bias[:out_channels] = b
+    return bias, len(bias) // lanes
 
 
-@njit
-def _tile_at(number, out, side):
-    """(image, top row, left column) of a tile."""
-    across, down = -(-out[3] // side), -(-out[2] // side)
-    return number // (across * down), number // across % down * side, number % across * side
+def _tiling(out: tuple[int, ...], size: int, window: Geometry) -> tuple[int, ...]:
+    """Images, rows and columns of outputs, the kernel's size, and the padding before."""
+    return (out[0], out[2], out[3], size, window[10], window[11])
 
 
-@njit
-def _open_square(scratch, x, image, top, left):
-    """Address of the square of x at (top, left), bytes between its rows and columns.
-
-    Where it hangs over x's edge, it is copied into `scratch` (side, side, C), zeros beyond.
-    """
-    side = scratch.shape[0]
-    if 0 <= top <= x.shape[2] - side and 0 <= left <= x.shape[3] - side:
-        start = x.ctypes.data + image * x.strides[0] + top * x.strides[2] + left * x.strides[3]
-        return start, x.strides[2], x.strides[3]
-    for row in range(side):
-        fill_row(scratch[row], x, image, 0, top + row, left, 0)
-    return scratch.ctypes.data, scratch.strides[0], scratch.strides[1]
+def _tiles(tiling: tuple[int, ...], channels: int, itemsize: int) -> tuple[int, int]:
+    """How many tiles there are, and how many to take at once: a multiple of ROWS."""
+    images, rows, columns, size, _, _ = tiling
+    side = SIDE + 1 - size
+    tiles = images * -(-rows // side) * -(-columns // side)
+    fitting = PATCHES // (POINTS * channels * itemsize)
+    return tiles, ROWS * max(1, min(fitting, -(-tiles // CHUNKS)) // ROWS)
 
 
-@kernel(read(5), read(4), read(1), number, write(5), INT, INT, INT, INT)
-def convolve_points(first, last, x, points, bias, floor, y, size, before_h, before_w, at_once):
-    """y from x and the weights' points; tasks are `at_once` tiles each."""
-    blocks, _, channels, lanes = points.shape
-    itemsize, side, out_channels = x.itemsize, SIDE + 1 - size, y.shape[4]
-    across, down = -(-y.shape[3] // side), -(-y.shape[2] // side)
-    tiles, step = y.shape[0] * across * down, VECTOR_BYTES // itemsize
-    row_lanes = -(-channels // step) * step
-    patches = np.empty((SIDE * SIDE, at_once * row_lanes + step), x.dtype)
-    sums = np.empty((SIDE * SIDE, at_once * lanes + step), x.dtype)
-    scratch = np.empty((SIDE, SIDE, channels), x.dtype)
-    edge = np.empty((side, side, lanes), x.dtype)
-    runs, zeros = np.zeros((1, 2), np.intp), np.zeros(lanes, x.dtype)
-    a_row, none = row_lanes * itemsize, x.dtype.type(-np.inf)
-    parts = -(-channels // LONG)
-    for task in range(first, last):
-        start, count = task * at_once, min(at_once, tiles - task * at_once)
-        for t in range(count):
-            image, top, left = _tile_at(start + t, y.shape, side)
-            source, row, column = _open_square(scratch, x, image, top - before_h, left - before_w)
-            for channel in range(0, channels, step):
-                patch_to_points(
-                    SIDE, source + channel * itemsize, row, column, channels - channel,
-                    patches.ctypes.data + t * a_row + channel * itemsize,
-                    SIDE * patches.strides[0], patches.strides[0], step, zeros.ctypes.data, none,
-                )  # fmt: skip
-        for block in range(blocks):
-            first_lane = block * lanes
-            real = min(lanes, out_channels - first_lane)
-            for point in range(SIDE * SIDE):
-                for part in range(parts):
-                    channel, n = split(channels, parts, part)
-                    for t in range(0, count, ROWS):
-                        c = sums[point].ctypes.data + t * BLOCK_BYTES
-                        init, init_row = (c, BLOCK_BYTES) if part else (zeros.ctypes.data, 0)
-                        tile(
-                            min(ROWS, count - t),
-                            patches[point].ctypes.data + t * a_row + channel * itemsize, a_row,
-                            itemsize, points[block, point, channel].ctypes.data, BLOCK_BYTES,
-                            runs.ctypes.data, 1, n, init, init_row, c, BLOCK_BYTES, real, none,
-                        )  # fmt: skip
-            for t in range(count):
-                image, top, left = _tile_at(start + t, y.shape, side)
-                rows, columns = min(side, y.shape[2] - top), min(side, y.shape[3] - left)
-                to = y.ctypes.data + image * y.strides[0] + top * y.strides[2]
-                to += left * y.strides[3] + first_lane * y.strides[4]
-                to_row, to_column = y.strides[2], y.strides[3]
-                whole = rows == side and columns == side
-                if not whole:
-                    to, to_row, to_column = edge.ctypes.data, edge.strides[0], edge.strides[1]
-                for v in range(0, real, step):
-                    points_to_tile(
-                        side, sums.ctypes.data + t * BLOCK_BYTES + v * itemsize,
-                        SIDE * sums.strides[0], sums.strides[0], step, to + v * itemsize, to_row,
-                        to_column, real - v, bias.ctypes.data + (first_lane + v) * itemsize, floor,
-                    )  # fmt: skip
-                if not whole:
-                    for i in range(rows):
-                        for j in range(columns):
-                            for lane in range(real):
-                                y[image, 0, top + i, left + j, first_lane + lane] = edge[i, j, lane]
+def _row_lanes(channels: int, itemsize: int) -> int:
+    """Channels in whole vectors."""
+    return -(-channels * itemsize // VECTOR_BYTES) * VECTOR_BYTES // itemsize
 
 
-@kernel(read(5), read(5), write(5), INT, INT, INT, INT, INT)
-def correlate_points(first, last, x, dy, points, size, before_h, before_w, at_once, splits):
-    """points (chunks, blocks, 36, C, lanes), to which each chunk adds its patches times dy's tiles.
+def _width(rows: int, itemsize: int) -> int:
+    """Numbers in `rows` blocks of lanes, and a vector, lest points share their place in a cache."""
+    return (rows * BLOCK_BYTES + VECTOR_BYTES) // itemsize
+
+
+def _patches(x: Array, tiling: tuple[int, ...], tiles: int, at_once: int) -> Array:
+    """The points of all patches: (groups, 36, tiles and lanes of a group)."""
+    lanes, groups = _row_lanes(x.shape[4], x.itemsize), -(-tiles // at_once)
+    width = at_once * lanes + VECTOR_BYTES // x.itemsize
+    patches = np.empty((groups, POINTS, width), x.dtype)
+    transform_patches(groups, x, patches, tiling, at_once)
+    return patches
+
+
+@kernel(read(5), write(3), ints(6), INT)
+def transform_patches(first, last, x, patches, tiling, at_once):
+    """The points of all patches of x; tasks are groups of tiles."""
+    scratch = np.empty((SIDE, SIDE, x.shape[4]), x.dtype)
+    for group in range(first, last):
+        count = min(at_once, tiles_of(tiling) - group * at_once)
+        open_patches(patches[group], scratch, x, tiling, group * at_once, count)
+
+
+@kernel(read(3), write(3), INT)
+def transform_weights(first, last, w, points, size):
+    """points (blocks, 36, C and lanes) of w (O, C, P); tasks are blocks."""
+    packed = np.empty((size * size * w.shape[1], BLOCK_BYTES // w.itemsize), w.dtype)
+    for block in range(first, last):
+        open_weights(points[block], packed, w, block, size)
+
+
+@kernel(read(5), read(3), read(1), number, write(5), ints(6), INT)
+def convolve_by_tiles(first, last, x, points, bias, floor, y, tiling, at_once):
+    """y from x and the weights' points; tasks are groups of tiles."""
+    channels, lanes, step = x.shape[4], BLOCK_BYTES // x.itemsize, VECTOR_BYTES // x.itemsize
+    patches = np.empty((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
+    sums = np.empty((POINTS, at_once * lanes + step), x.dtype)
+    scratch, edge = np.empty((SIDE, SIDE, channels), x.dtype), np.empty((4, 4, lanes), x.dtype)
+    for group in range(first, last):
+        start = group * at_once
+        count = min(at_once, tiles_of(tiling) - start)
+        open_patches(patches, scratch, x, tiling, start, count)
+        for block in range(len(points)):
+            multiply(patches, points[block], channels, sums, count)
+            close_tiles(sums, edge, y, bias, floor, tiling, start, count, block)
+
+
+@kernel(read(3), read(3), read(1), number, write(5), ints(6), INT)
+def convolve_by_blocks(first, last, w, patches, bias, floor, y, tiling, at_once):
+    """y from w (O, C, P) and the patches' points; tasks are blocks."""
+    channels, size, step = w.shape[1], tiling[3], VECTOR_BYTES // w.itemsize
+    lanes = BLOCK_BYTES // w.itemsize
+    packed = np.empty((size * size * channels, lanes), w.dtype)
+    points = np.empty((POINTS, channels * lanes + step), w.dtype)
+    sums = np.empty((POINTS, at_once * lanes + step), w.dtype)
+    edge = np.empty((4, 4, lanes), w.dtype)
+    for block in range(first, last):
+        open_weights(points, packed, w, block, size)
+        for group in range(len(patches)):
+            start = group * at_once
+            count = min(at_once, tiles_of(tiling) - start)
+            multiply(patches[group], points, channels, sums, count)
+            close_tiles(sums, edge, y, bias, floor, tiling, start, count, block)
+
+
+@kernel(read(5), read(5), write(4), ints(6), INT, INT)
+def correlate_by_tiles(first, last, x, dy, points, tiling, at_once, splits):
+    """points (chunks, blocks, 36, C and lanes), to which each chunk adds its patches times dy's tiles.
 
     Tasks are chunks and splits of the blocks.
     """
-    chunks, blocks, _, channels, lanes = points.shape
-    itemsize, side, out_channels = x.itemsize, SIDE + 1 - size, dy.shape[4]
-    across, down = -(-dy.shape[3] // side), -(-dy.shape[2] // side)
-    tiles, step = dy.shape[0] * across * down, VECTOR_BYTES // itemsize
-    row_lanes = -(-channels // step) * step
-    patches = np.empty((SIDE * SIDE, at_once * row_lanes + step), x.dtype)
-    right = np.empty((SIDE * SIDE, at_once * lanes + step), x.dtype)
+    (chunks, blocks, _, _), channels = points.shape, x.shape[4]
+    tiles, step, lanes = tiles_of(tiling), VECTOR_BYTES // x.itemsize, BLOCK_BYTES // x.itemsize
+    patches = np.empty((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
+    right = np.empty((POINTS, at_once * lanes + step), x.dtype)
     scratch = np.empty((SIDE, SIDE, channels), x.dtype)
-    edge = np.empty((side, side, out_channels), x.dtype)
-    runs, zeros = np.zeros((1, 2), np.intp), np.zeros(lanes, x.dtype)
-    a_row, none = row_lanes * itemsize, x.dtype.type(-np.inf)
-    parts = -(-channels // ROWS)
+    edge = np.empty((4, 4, dy.shape[4]), x.dtype)
     for task in range(first, last):
         chunk = task // splits
         block_0, n_blocks = split(blocks, splits, task % splits)
         group_0, n_groups = split(-(-tiles // at_once), chunks, chunk)
         for start in range(group_0 * at_once, min(tiles, (group_0 + n_groups) * at_once), at_once):
             count = min(at_once, tiles - start)
-            for t in range(count):
-                image, top, left = _tile_at(start + t, dy.shape, side)
-                source, row, column = _open_square(
-                    scratch, x, image, top - before_h, left - before_w
-                )
-                for channel in range(0, channels, step):
-                    patch_to_points(
-                        SIDE, source + channel * itemsize, row, column, channels - channel,
-                        patches.ctypes.data + t * a_row + channel * itemsize,
-                        SIDE * patches.strides[0], patches.strides[0], step, zeros.ctypes.data,
-                        none,
-                    )  # fmt: skip
+            open_patches(patches, scratch, x, tiling, start, count)
             for block in range(block_0, block_0 + n_blocks):
-                first_lane = block * lanes
-                for t in range(count):
-                    image, top, left = _tile_at(start + t, dy.shape, side)
-                    source, row, column = _open_square(edge, dy, image, top, left)
-                    for v in range(0, lanes, step):
-                        kernel_to_points(
-                            side, source + (first_lane + v) * itemsize, row, column,
-                            out_channels - first_lane - v,
-                            right.ctypes.data + t * BLOCK_BYTES + v * itemsize,
-                            SIDE * right.strides[0], right.strides[0], step, zeros.ctypes.data,
-                            none,
-                        )  # fmt: skip
-                for point in range(SIDE * SIDE):
-                    for part in range(parts):
-                        channel, n = split(channels, parts, part)
-                        c = points[chunk, block, point, channel].ctypes.data
-                        tile(
-                            n, patches[point].ctypes.data + channel * itemsize, itemsize, a_row,
-                            right[point].ctypes.data, BLOCK_BYTES, runs.ctypes.data, 1, count, c,
-                            BLOCK_BYTES, c, BLOCK_BYTES, lanes, none,
-                        )  # fmt: skip
+                open_tiles(right, edge, dy, tiling, start, count, block)
+                multiply_back(patches, right, points[chunk, block], channels, count)
 
 
-@kernel(read(5), write(5), INT)
-def transform_sums(first, last, points, sums, size):
-    """sums (1, 1, blocks, K*K*C, lanes) from the chunks' points; tasks are pairs of block and C."""
-    chunks, _, _, channels, lanes = points.shape
-    place, zeros = channels * BLOCK_BYTES, np.zeros(lanes, points.dtype)
-    none = points.dtype.type(-np.inf)
-    total = np.empty((SIDE * SIDE, lanes), points.dtype)
-    for task in range(first, last):
-        block, channel = task // channels, task % channels
-        total[:] = points[0, block, :, channel]
-        for chunk in range(1, chunks):
-            total += points[chunk, block, :, channel]
-        for v in range(VECTORS):
-            points_to_tile(
-                size, total.ctypes.data + v * VECTOR_BYTES, SIDE * BLOCK_BYTES, BLOCK_BYTES, lanes,
-                sums[0, 0, block].ctypes.data + channel * BLOCK_BYTES + v * VECTOR_BYTES,
-                size * place, place, lanes, zeros.ctypes.data, none,
+@kernel(read(3), read(5), write(3), ints(6), INT)
+def correlate_by_blocks(first, last, patches, dy, dw, tiling, at_once):
+    """dw (O, C, P) from the patches' points and dy; tasks are blocks."""
+    channels, size, step = dw.shape[1], tiling[3], VECTOR_BYTES // dw.itemsize
+    lanes = BLOCK_BYTES // dw.itemsize
+    packed = np.empty((size * size * channels, lanes), dw.dtype)
+    points = np.empty((POINTS, channels * lanes + step), dw.dtype)
+    right = np.empty((POINTS, at_once * lanes + step), dw.dtype)
+    edge = np.empty((4, 4, dy.shape[4]), dw.dtype)
+    for block in range(first, last):
+        points[:] = 0
+        for group in range(len(patches)):
+            start = group * at_once
+            count = min(at_once, tiles_of(tiling) - start)
+            open_tiles(right, edge, dy, tiling, start, count, block)
+            multiply_back(patches[group], right, points, channels, count)
+        close_weights(points, packed, dw, block, size)
+
+
+@kernel(write(4), write(3), INT)
+def transform_sums(first, last, points, dw, size):
+    """dw (O, C, P) from all chunks' points, which the first become; tasks are blocks."""
+    packed = np.empty((size * size * dw.shape[1], BLOCK_BYTES // dw.itemsize), dw.dtype)
+    for block in range(first, last):
+        for chunk in range(1, len(points)):
+            points[0, block] += points[chunk, block]
+        close_weights(points[0, block], packed, dw, block, size)
+
+
+@njit
+def whole_lanes(channels, step):
+    """Channels in whole vectors of `step` lanes."""
+    return -(-channels // step) * step
+
+
+@njit
+def tiles_of(tiling):
+    """How many tiles there are."""
+    images, rows, columns, size, _, _ = tiling
+    side = SIDE + 1 - size
+    return images * -(-rows // side) * -(-columns // side)
+
+
+@njit
+def tile_at(tiling, number):
+    """(image, top row, left column) of a tile."""
+    _, rows, columns, size, _, _ = tiling
+    side = SIDE + 1 - size
+    down, across = -(-rows // side), -(-columns // side)
+    return number // (across * down), number // across % down * side, number % across * side
+
+
+@njit
+def open_square(scratch, x, image, top, left, side):
+    """Address of the square of x at (top, left), bytes between its rows and columns.
+
+    Where it hangs over x's edge, it is copied into `scratch` (side, side, C), zeros beyond.
+    """
+    if 0 <= top <= x.shape[2] - side and 0 <= left <= x.shape[3] - side:
+        start = x.ctypes.data + image * x.strides[0] + top * x.strides[2] + left * x.strides[3]
+        return start, x.strides[2], x.strides[3]
+    for row in range(side):
+        fill_row(scratch[row, :side], x, image, 0, top + row, left, 0)
+    return scratch.ctypes.data, scratch.strides[0], scratch.strides[1]
+
+
+@njit
+def open_patches(patches, scratch, x, tiling, start, count):
+    """patches (36, tiles and lanes): the points of `count` patches of x (N, 1, H, W, C)."""
+    _, _, _, _, before_h, before_w = tiling
+    channels, size, none = x.shape[4], x.itemsize, x.dtype.type(-np.inf)
+    step = VECTOR_BYTES // size
+    zeros, row_bytes = np.zeros(step, x.dtype), whole_lanes(channels, step) * size
+    for t in range(count):
+        image, top, left = tile_at(tiling, start + t)
+        here, row, column = open_square(scratch, x, image, top - before_h, left - before_w, SIDE)
+        for channel in range(0, channels, step):
+            patch_to_points(
+                SIDE, here + channel * size, row, column, channels - channel,
+                patches.ctypes.data + t * row_bytes + channel * size, SIDE * patches.strides[0],
+                patches.strides[0], step, zeros.ctypes.data, none,
             )  # fmt: skip
+
+
+@njit
+def open_tiles(right, edge, dy, tiling, start, count, block):
+    """right (36, tiles and lanes): the points of a block of `count` tiles of dy, taken as kernels."""
+    size, none = dy.itemsize, dy.dtype.type(-np.inf)
+    step, side = VECTOR_BYTES // size, SIDE + 1 - tiling[3]
+    zeros, first_lane = np.zeros(step, dy.dtype), block * BLOCK_BYTES // size
+    for t in range(count):
+        image, top, left = tile_at(tiling, start + t)
+        here, row, column = open_square(edge, dy, image, top, left, side)
+        for v in range(0, BLOCK_BYTES // size, step):
+            kernel_to_points(
+                side, here + (first_lane + v) * size, row, column, dy.shape[4] - first_lane - v,
+                right.ctypes.data + t * BLOCK_BYTES + v * size, SIDE * right.strides[0],
+                right.strides[0], step, zeros.ctypes.data, none,
+            )  # fmt: skip
+
+
+@njit
+def open_weights(points, packed, w, block, size):
+    """points (36, C and lanes) of a block of w (O, C, P), which `packed` (P*C, lanes) holds."""
+    channels, lanes = w.shape[1], packed.shape[1]
+    zeros, none = np.zeros(lanes, w.dtype), w.dtype.type(-np.inf)
+    pack_block(w, block, packed)
+    place = channels * BLOCK_BYTES
+    for vector in range(channels * BLOCK_BYTES // VECTOR_BYTES):
+        offset = vector * VECTOR_BYTES
+        kernel_to_points(
+            size, packed.ctypes.data + offset, size * place, place, lanes,
+            points.ctypes.data + offset, SIDE * points.strides[0], points.strides[0], lanes,
+            zeros.ctypes.data, none,
+        )  # fmt: skip
+
+
+@njit
+def multiply(patches, points, channels, sums, count):
+    """sums (36, tiles and lanes): the products of patches and points (36, C and lanes)."""
+    size, none = sums.itemsize, sums.dtype.type(-np.inf)
+    lanes = BLOCK_BYTES // size
+    zeros, runs = np.zeros(lanes, sums.dtype), np.zeros((1, 2), np.intp)
+    row_bytes = whole_lanes(channels, VECTOR_BYTES // size) * size
+    parts = -(-channels // LONG)
+    for point in range(POINTS):
+        for part in range(parts):
+            channel, n = split(channels, parts, part)
+            for t in range(0, count, ROWS):
+                c = sums[point].ctypes.data + t * BLOCK_BYTES
+                init, init_row = (c, BLOCK_BYTES) if part else (zeros.ctypes.data, 0)
+                tile(
+                    min(ROWS, count - t), patches[point].ctypes.data + t * row_bytes + channel * size,
+                    row_bytes, size, points[point].ctypes.data + channel * BLOCK_BYTES, BLOCK_BYTES,
+                    runs.ctypes.data, 1, n, init, init_row, c, BLOCK_BYTES, lanes, none,
+                )  # fmt: skip
+
+
+@njit
+def multiply_back(patches, right, points, channels, count):
+    """Add the products of patches and dy's tiles, over the tiles, to points (36, C and lanes)."""
+    lanes = BLOCK_BYTES // points.itemsize
+    size, none, runs = points.itemsize, points.dtype.type(-np.inf), np.zeros((1, 2), np.intp)
+    row_bytes = whole_lanes(channels, VECTOR_BYTES // size) * size
+    parts = -(-channels // ROWS)
+    for point in range(POINTS):
+        for part in range(parts):
+            channel, n = split(channels, parts, part)
+            c = points[point].ctypes.data + channel * BLOCK_BYTES
+            tile(
+                n, patches[point].ctypes.data + channel * size, size, row_bytes,
+                right[point].ctypes.data, BLOCK_BYTES, runs.ctypes.data, 1, count, c, BLOCK_BYTES,
+                c, BLOCK_BYTES, lanes, none,
+            )  # fmt: skip
+
+
+@njit
+def close_tiles(sums, edge, y, bias, floor, tiling, start, count, block):
+    """Set a block of `count` tiles of y (N, 1, OH, OW, O) from the sums at the points."""
+    _, rows, columns, size, _, _ = tiling
+    itemsize, side = y.itemsize, SIDE + 1 - size
+    step, lanes = VECTOR_BYTES // itemsize, BLOCK_BYTES // itemsize
+    first_lane = block * lanes
+    real = min(lanes, y.shape[4] - first_lane)
+    for t in range(count):
+        image, top, left = tile_at(tiling, start + t)
+        down, across = min(side, rows - top), min(side, columns - left)
+        whole = down == side and across == side
+        to, to_row, to_column = edge.ctypes.data, edge.strides[0], edge.strides[1]
+        if whole:
+            to = y.ctypes.data + image * y.strides[0] + first_lane * itemsize
+            to += top * y.strides[2] + left * y.strides[3]
+            to_row, to_column = y.strides[2], y.strides[3]
+        for v in range(0, real, step):
+            points_to_tile(
+                side, sums.ctypes.data + t * BLOCK_BYTES + v * itemsize, SIDE * sums.strides[0],
+                sums.strides[0], step, to + v * itemsize, to_row, to_column, real - v,
+                bias.ctypes.data + (first_lane + v) * itemsize, floor,
+            )  # fmt: skip
+        if not whole:
+            for i in range(down):
+                for j in range(across):
+                    for lane in range(real):
+                        y[image, 0, top + i, left + j, first_lane + lane] = edge[i, j, lane]
+
+
+@njit
+def close_weights(points, packed, dw, block, size):
+    """Set a block of dw (O, C, P) from its points (36, C and lanes)."""
+    channels, lanes = dw.shape[1], packed.shape[1]
+    zeros, none = np.zeros(lanes, dw.dtype), dw.dtype.type(-np.inf)
+    place = channels * BLOCK_BYTES
+    for vector in range(channels * BLOCK_BYTES // VECTOR_BYTES):
+        offset = vector * VECTOR_BYTES
+        points_to_tile(
+            size, points.ctypes.data + offset, SIDE * points.strides[0], points.strides[0], lanes,
+            packed.ctypes.data + offset, size * place, place, lanes, zeros.ctypes.data, none,
+        )  # fmt: skip
+    unpack_block(packed, block, dw)
