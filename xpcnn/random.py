@@ -26,6 +26,7 @@ Key = tuple[Any, Any]
 """Two int32 values: Python ints, or 0-d integer arrays, which jax.jit can trace."""
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+WORD = 0xFFFFFFFF  # the bits of a word
 PARITY = 0x1BD11BDA  # keeps an all-zero key from leaving the counter unmixed
 
 DRAW, FOLD = 0, 1  # the counter's second word: no folded key repeats the bits drawn with its parent
@@ -47,8 +48,7 @@ def key(seed: int) -> Key:
         raise TypeError(f"key: seed must be an integer, not {seed!r}") from None
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"key: seed must lie in [0, 2**64); it is {seed}")
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    return low - (low >> 31 << 32), high - (high >> 31 << 32)
+    return _signed(seed & WORD), _signed(seed >> 32)
 
 
 def require_key(call: str, key: Key) -> None:
@@ -74,12 +74,11 @@ def fold_in(key: Key, i: int | Array) -> Key:
     arrays = [part for part in (*key, i) if not _is_int(part)]
     if _is_int(i) and not 0 <= i < 1 << 31:
         raise ValueError(f"fold_in: i must lie in [0, 2**31); it is {i}")
-    xp = namespace(arrays[0]) if arrays else np
-    device = device_of(arrays[0]) if arrays else "cpu"
+    if not arrays:
+        return _threefry_of_ints(key, (i, FOLD))
+    xp, device = namespace(arrays[0]), device_of(arrays[0])
     first, second = threefry(_spread(key, xp, device), _spread((i, FOLD), xp, device))
-    if arrays:
-        return xp.reshape(first, ()), xp.reshape(second, ())
-    return int(first[0]), int(second[0])
+    return xp.reshape(first, ()), xp.reshape(second, ())
 
 
 def bits(key: Key, shape: tuple[int, ...], xp: Any, device: Any) -> Array:
@@ -174,6 +173,25 @@ def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Ar
         x0 = x0 + keys[(group + 1) % 3]
         x1 = x1 + (keys[(group + 2) % 3] + (group + 1))
     return x0, x1
+
+
+def _threefry_of_ints(key: Key, counter: tuple[int, int]) -> Key:
+    """`threefry` of one pair in Python's own integers, ten times quicker than with arrays of one."""
+    low, high = (int(word) & WORD for word in key)
+    keys = (low, high, low ^ high ^ PARITY)
+    x0, x1 = (counter[0] + low) & WORD, (counter[1] + high) & WORD
+    for group in range(5):
+        for distance in ROTATIONS[group % 2]:
+            x0 = (x0 + x1) & WORD
+            x1 = ((x1 << distance | x1 >> 32 - distance) & WORD) ^ x0
+        x0 = (x0 + keys[(group + 1) % 3]) & WORD
+        x1 = (x1 + keys[(group + 2) % 3] + group + 1) & WORD
+    return _signed(x0), _signed(x1)
+
+
+def _signed(word: int) -> int:
+    """An unsigned 32-bit word as the int32 of the same bits."""
+    return word - (word >> 31 << 32)
 
 
 def _rotate(x: Array, distance: int) -> Array:
