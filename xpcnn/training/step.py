@@ -53,15 +53,23 @@ def train_step(
 
     Source: the update that torch.optim's step() makes.
     """
-    logits, pull = model.vjp(params, x, key=key, wrt=("params",))
-    value, loss_pull = loss.vjp(logits, y, wrt=("x",))
-    grads, buffers = tree.partition(pull(loss_pull(1.0)[0])[0])
+    logits, value, both = _gradients(model, params, x, y, key, loss)
+    grads, buffers = tree.partition(both)
     if max_norm is not None:
         grads, _ = clip_by_global_norm(grads, max_norm)
     weights, _ = tree.partition(model.trainable(params))
     weights, state = optimizer.update(weights, grads, state, lr)
     new = tree.flatten(params) | tree.flatten(weights) | tree.flatten(buffers)
     return StepResult(tree.unflatten(new), state, value, count_correct(logits, y))
+
+
+def _gradients(
+    model: Layer, params: Tree, x: Array, y: Array, key: Key | None, loss: Any
+) -> tuple[Array, Array, Tree]:
+    """Logits, loss, and gradients. The pulls, and all they hold, end here: before the update."""
+    logits, pull = model.vjp(params, x, key=key, wrt=("params",))
+    value, loss_pull = loss.vjp(logits, y, wrt=("x",))
+    return logits, value, pull(loss_pull(1.0)[0])[0]
 
 
 def init_state(model: Layer, optimizer: Optimizer, params: Tree) -> State:

@@ -6,9 +6,11 @@ import functools
 import hashlib
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numba
@@ -121,28 +123,70 @@ class _Announce(event.Listener):
 def spread(function: Callable, tasks: int, *arguments: Any) -> None:
     """Call `function(first, last, *arguments)` until 0 to `tasks` are done, in several threads.
 
-    Who is done takes the next share: a core that another program holds delays no one else. The
-    threads are our own, since Numba's must not be used by two callers at once.
+    A first share is done alone and timed: others are woken only where what is left takes longer
+    than that. Who is done takes the next share, so that a core which another program holds delays
+    no one else. The threads are our own: Numba's must not be used by two callers at once.
     """
     count = min(threads(), tasks)
     if count <= 1:
         function(0, tasks, *arguments)
         return
-    share = -(-tasks // (count * SHARES))
-    starts = iter(range(0, tasks, share))
+    begun, probe = time.perf_counter(), -(-tasks // (count * PROBES))
+    function(0, probe, *arguments)
+    if (time.perf_counter() - begun) * (tasks - probe) < WAKING * probe:
+        function(probe, tasks, *arguments)
+        return
+    share = -(-(tasks - probe) // (count * SHARES))
+    starts = iter(range(probe, tasks, share))
 
     def work() -> None:
         for first in starts:
             function(first, min(first + share, tasks), *arguments)
 
-    others = [_pool().submit(work) for _ in range(count - 1)]
-    work()
-    for other in others:
-        other.cancel() or other.result()  # one that has not begun has nothing left to do
+    _together(work, count - 1)
 
 
-SHARES = 4
-"""Shares of work for each thread."""
+PROBES, SHARES = 16, 4
+"""Shares of each thread, if all were as small as the first, and of the rest."""
+
+WAKING = 2e-4
+"""Seconds of work that are worth waking a thread, which takes about a quarter of that."""
+
+
+def _together(work: Callable[[], None], others: int) -> None:
+    """Call `work` here and in so many other threads; what one of them raises is raised here."""
+    joined: list[None] = []
+    done: SimpleQueue = SimpleQueue()
+
+    def join() -> None:
+        joined.append(None)
+        try:
+            work()
+        except BaseException as error:
+            done.put(error)
+        else:
+            done.put(None)
+
+    for _ in range(others):
+        _queue().put(join)
+    work()  # whoever has not joined when this is done will find no work, and is not waited for
+    for error in [done.get() for _ in joined]:
+        if error:
+            raise error
+
+
+@functools.cache
+def _queue() -> SimpleQueue:
+    """What our threads, which wait for it, are to call."""
+    queue: SimpleQueue = SimpleQueue()
+
+    def serve() -> None:
+        while True:
+            queue.get()()
+
+    for number in range(1, cores()):
+        threading.Thread(target=serve, name=f"xpcnn-{number}", daemon=True).start()
+    return queue
 
 
 def threads() -> int:
@@ -159,10 +203,5 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="xpcnn")
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_queue.cache_clear)  # threads do not survive a fork
