@@ -8,10 +8,13 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["tests(numpy)", "tests(strict)", "lint", "docs", "package"]
+nox.options.sessions = [
+    "tests(numpy)", "tests(numba)", "tests(strict)", "lint", "docs", "package",
+]  # fmt: skip
 
 BACKENDS = {
     "numpy": ["scikit-learn"],  # with SciPy: oracles for the digits and for correlation
+    "numba": ["numba"],  # NumPy's arrays once more; the session before is of NumPy alone
     "strict": ["array-api-strict"],
     "torch": ["torch==2.13.0"],
     "jax": ["jax", "torch==2.13.0"],  # torch: the oracle of gradients
@@ -25,10 +28,11 @@ def tests(session: nox.Session, backend: str) -> None:
     """Run the suite on one backend; with NumPy, every example of the docs and docstrings too."""
     session.install("-e", ".[dev]", *BACKENDS[backend])
     # a worker on each core, each with one thread: two libraries' threads would wait on each other
-    session.env.update(XPCNN_TEST_BACKENDS=backend, OMP_NUM_THREADS="1")
+    library = "numpy" if backend == "numba" else backend
+    session.env.update(XPCNN_TEST_BACKENDS=library, OMP_NUM_THREADS="1")
     session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
-    if backend == "numpy":
-        session.run("pytest", "--doctest-modules", "xpcnn")
+    if backend == "numpy":  # the engines of libraries that are not installed have no examples
+        session.run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", "xpcnn")
 
 
 @nox.session

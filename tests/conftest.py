@@ -140,6 +140,8 @@ def xp(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(params=["generic", "numpy", "numba"], scope="session")
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine that takes NumPy arrays, for `with xpcnn.use(engine):`."""
+    if request.param == "numba":
+        _import("numba")
     return request.param
 
 

@@ -55,10 +55,13 @@ ROOMS = {
 }
 """Who may import what is neither xpcnn's nor Python's own. `_xp` asks the libraries for devices."""
 
-NO_NUMPY = ("window", "engines.generic", "engines.settings", "ops", "ops.*", "models", "models.*")
+NO_NUMPY = (
+    "window", "engines.generic", "engines.settings", "engines._toom", "ops", "ops.*", "models",
+    "models.*",
+)  # fmt: skip
 """Integers only, or Array API code only."""
 
-HELPERS = {"settings", "_kernels"}
+HELPERS = {"settings", "_kernels", "_toom"}
 """What lies in engines/ and is none."""
 
 

@@ -300,6 +300,104 @@ def test_training_leaves_frozen_weights_as_they_were(optimizer):
     assert np.any(step.params["1"]["weight"] != params["1"]["weight"])
 
 
+# ---- a BatchNorm and the clip after it ----------------------------------------------------------
+
+
+def fused_and_not(act, **options):
+    """A model whose `act` is run by the BatchNorm before it, and one where it is kept apart."""
+    layers = L.Conv2d(8, 3, bias=False), L.BatchNorm(**options), act, L.Dropout(0.5)
+    apart = L.Conv2d(8, 3, bias=False), L.Sequential(L.BatchNorm(**options)), act, L.Dropout(0.5)
+    return L.Sequential(*layers), L.Sequential(*apart)
+
+
+@pytest.mark.parametrize("act", [L.ReLU(), L.ReLU6()], ids=repr)
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_norm_runs_the_clip_after_it_with_equal_results(xp, act, frozen, affine):
+    model, apart = fused_and_not(act, affine=affine)
+    params, _ = model.init(KEY, (3, 22, 22), device=xp.spec)
+    norm = {name: 3.0 * a + 0.2 for name, a in params["1"].items()}
+    x, dy = (xp.asarray(numbers(4, *s).astype("f")) for s in ((3, 22, 22), (8, 20, 20)))
+    results = []
+    for one, own in ((model, norm), (apart, {"0": norm})):
+        tree_of = {"0": params["0"], "1": own}
+        y, pull = (L.Frozen(one) if frozen else one).vjp(tree_of, x, key=KEY)
+        grads, dx = pull(dy)
+        flat = {n.replace("1.0.", "1."): a for n, a in tree.flatten(grads).items()}
+        results.append([y, dx, one(tree_of, x), *(flat[name] for name in sorted(flat))])
+    assert len(results[0]) == 3 + (not frozen) * (3 + 2 * affine)
+    for ours, expected in zip(*results, strict=True):
+        ours, expected = xp.to_numpy(ours), xp.to_numpy(expected)
+        if xp.name == "numpy":
+            np.testing.assert_array_equal(ours, expected)
+        else:
+            np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_stays_what_was_written_however_it_is_run():
+    model, _ = fused_and_not(L.ReLU())
+    before = repr(model), L.describe(model), model.layers, hash(model)
+    params, _ = model.init(KEY, (3, 6, 6))
+    model(params, np.ones((1, 3, 6, 6), np.float32))
+    assert before == (repr(model), L.describe(model), model.layers, hash(model))
+    assert model == fused_and_not(L.ReLU())[0] and "bounds" not in repr(model)
+
+
+class _Leaky(L.ReLU):
+    """A ReLU that is none."""
+
+    def __call__(self, params, x):
+        return 0.1 * x
+
+
+class _Doubled(L.BatchNorm):
+    """A BatchNorm that is none."""
+
+    def __call__(self, params, x):
+        return 2.0 * super().__call__(params, x)
+
+
+@pytest.mark.parametrize(
+    "layers, results",
+    [
+        ((L.BatchNorm(), L.ReLU()), [0.0, 0.0, 8.0]),
+        ((L.BatchNorm(), L.ReLU6()), [0.0, 0.0, 6.0]),
+        ((L.BatchNorm(), L.ReLU6(), L.ReLU()), [0.0, 0.0, 6.0]),
+        ((L.BatchNorm(), L.BatchNorm(bounds=(0.0, None))), [0.0, 0.0, 8.0]),
+        ((L.BatchNorm(bounds=(-1.0, 9.0)), L.ReLU()), [0.0, 0.0, 8.0]),
+        ((L.BatchNorm(bounds=(-1.0, 2.0)), L.Identity()), [-1.0, 0.0, 2.0]),
+        ((L.BatchNorm(bounds=[0, None]), L.Identity()), [0.0, 0.0, 8.0]),
+        ((L.BatchNorm(), _Leaky()), [-0.8, 0.0, 0.8]),
+        ((_Doubled(), L.ReLU6()), [0.0, 0.0, 6.0]),
+        ((L.ReLU(), L.BatchNorm(), L.Tanh()), [0.0, 0.0, 1.0]),
+    ],
+    ids=repr,
+)
+def test_what_follows_what_is_done_as_written(layers, results):
+    model, x = L.Sequential(*layers), np.asarray([[-8.0], [0.0], [8.0]])
+    params, _ = model.init(KEY, (1,), dtype="float64")
+    np.testing.assert_allclose(model(params, x)[:, 0], results, atol=1e-4)
+
+
+@pytest.mark.parametrize("bounds", [None, (0.0, None), (-1.0, 2.0)])
+def test_bounds_come_back_from_a_description(bounds):
+    layer = L.BatchNorm(bounds=bounds)
+    described = L.describe(layer)
+    assert L.build(described) == layer
+    del described["bounds"]  # as models of before bounds are described
+    assert L.build(described) == L.BatchNorm()
+
+
+def test_an_error_of_the_norm_that_clips_has_its_name():
+    model, _ = fused_and_not(L.ReLU())
+    params, _ = model.init(KEY, (3, 6, 6))
+    params["1"] = {}
+    with pytest.raises(ValueError, match=r"^layer 1: BatchNorm: params must hold running_mean"):
+        model(params, np.ones((1, 3, 6, 6), np.float32))
+    with pytest.raises(ValueError, match=r"^BatchNorm: bounds=\(1, 0\); give None or \(low, high"):
+        L.BatchNorm(bounds=(1, 0))
+
+
 # ---- keys ---------------------------------------------------------------------------------------
 
 

@@ -129,3 +129,19 @@ def test_signals_of_integers_stay_integers(xp):
     y = xp.to_numpy(ops.convolve(xp.asarray(x), xp.asarray(k)))
     assert y.dtype.kind == "i"
     np.testing.assert_array_equal(y, np.convolve(x, k))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("n", "inputs", "outputs"), [(64, 200, 33), (7, 500, 129), (131, 90, 17)])
+def test_products_large_enough_for_an_engine(n, inputs, outputs, order, dtype):
+    """Few rows and many, weights that lie either way, and sizes that fill no vector."""
+    rng = np.random.default_rng(0)
+    x, w, dy = (
+        np.asarray(rng.standard_normal(shape), dtype, order=order)
+        for shape in ((n, inputs), (outputs, inputs), (n, outputs))
+    )
+    y, (dx, dw, _) = vjp_of(ops.linear, [x, w, None], dy)
+    naive.assert_close(y, x.astype(float) @ w.T.astype(float), inputs)
+    naive.assert_close(dx, dy.astype(float) @ w.astype(float), outputs)
+    naive.assert_close(dw, dy.T.astype(float) @ x.astype(float), n)

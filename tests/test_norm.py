@@ -73,6 +73,16 @@ RANKS = [
     Case("layer_norm-int", ops.layer_norm, lambda f, x: f.layer_norm(x, (2,), eps=0.5),
          {"x": X}, {"normalized_shape": 2, "eps": 0.5}),
 ]  # fmt: skip
+CLIPPED = [
+    replace(BATCH, id="batch_norm-relu", fixed=BATCH.fixed | {"bounds": (0.0, None)},
+            torch=lambda f, *args: f.relu(BATCH.torch(f, *args))),
+    replace(TRAIN, id="batch_norm_train-relu", fixed=TRAIN.fixed | {"bounds": (0.0, None)},
+            torch=lambda f, *args: f.relu(TRAIN.torch(f, *args))),
+    replace(BATCH, id="batch_norm-hardtanh", fixed=BATCH.fixed | {"bounds": (-0.5, 0.25)},
+            torch=lambda f, *args: f.hardtanh(BATCH.torch(f, *args), -0.5, 0.25)),
+    replace(TRAIN, id="batch_norm_train-hardtanh", fixed=TRAIN.fixed | {"bounds": (-0.5, 0.25)},
+            torch=lambda f, *args: f.hardtanh(TRAIN.torch(f, *args), -0.5, 0.25)),
+]  # fmt: skip
 RESPONSE = [
     Case(f"local_response_norm-{size}", ops.local_response_norm,
          lambda f, x, size=size: f.local_response_norm(x, size, alpha=0.3, beta=0.6, k=2.0),
@@ -80,7 +90,7 @@ RESPONSE = [
     for size in (1, 2, 3, 5, 9)
 ]  # fmt: skip
 STANDARDISE = [TRAIN, LAYERED, GROUP, INSTANCE]
-ALL = [BATCH, *STANDARDISE, *BARE, *RANKS, *RESPONSE]
+ALL = [BATCH, *STANDARDISE, *BARE, *RANKS, *CLIPPED, *RESPONSE]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -104,7 +114,7 @@ def test_under_jit_and_jax_grad(jax, case):
     check_jax(jax, case)
 
 
-@by_cases([BATCH, TRAIN, GROUP, *RESPONSE[:1]])
+@by_cases([BATCH, TRAIN, GROUP, *CLIPPED, *RESPONSE[:1]])
 def test_float16_is_rounded_once(xp, case):
     check_half(xp, case)
 
@@ -217,6 +227,9 @@ def test_an_empty_batch_gives_an_empty_result(xp, case):
          "batch_norm: x must be (N, C, *space); x is (4,): pass x[None, ...] for a batch of one"),
         (lambda: ops.batch_norm(X, MEAN[:3], VAR),
          "batch_norm: mean must be (C=4,) for x (3, 4, 5, 2); mean is (3,)"),
+        (lambda: ops.batch_norm(X, MEAN, VAR, bounds=(6.0, 0.0)),
+         "batch_norm: bounds=(6.0, 0.0); give None or (low, high) with low < high, where a high of "
+         "None is no bound"),
         (lambda: ops.batch_norm_train(X, WEIGHT, BIAS[:, None]),
          "batch_norm_train: bias must be (C=4,) for x (3, 4, 5, 2); bias is (4, 1)"),
         (lambda: ops.batch_norm_train(X[:1, :, 0, 0]),
@@ -249,6 +262,13 @@ def test_errors(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("bounds", [0.0, (0.0,), (None, 6.0), ("0", "6")])
+def test_bounds_are_two_numbers(bounds):
+    message = r"^batch_norm_train: bounds=.*; give None or \(low, high\) with low < high, "
+    with pytest.raises(TypeError, match=message):
+        ops.batch_norm_train(X, bounds=bounds)
 
 
 def test_float32_keeps_its_digits_with_channels_last():

@@ -131,6 +131,19 @@ def test_batch_norm_train_is_the_definition(case):
     close(*call, x.size)
 
 
+@given(case=normalised(), bounds=st.sampled_from([(0.0, None), (0.0, 0.5), (-0.3, 0.2)]))
+def test_clipping_in_the_same_pass_changes_no_bit(case, bounds):
+    x, weight, bias, dy = case
+    (y, mean, var), pull = ops.batch_norm_train.vjp(x, weight, bias, bounds=bounds)
+    (plain, *_), plain_pull = ops.batch_norm_train.vjp(x, weight, bias)
+    np.testing.assert_array_equal(y, np.clip(plain, *bounds))
+    kept = engines.offered("clip_dx", dy, y, *bounds)
+    for grad, expected in zip(pull(dy), plain_pull(kept), strict=True):
+        np.testing.assert_array_equal(grad, expected)
+    inferred = ops.batch_norm(x, mean, var, weight, bias, bounds=bounds)
+    np.testing.assert_array_equal(inferred, y)
+
+
 @pytest.mark.parametrize("layout", ["plain", "channels last"])
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_statistics_are_as_exact_as_the_definition(layout, mean):
@@ -145,10 +158,11 @@ def test_statistics_are_as_exact_as_the_definition(layout, mean):
 def test_not_a_number_stays_in_its_channel():
     x = channels_last((2, 5, 8, 8))
     x[0, 1, 2, 3], x[1, 3, 0, 0] = np.nan, np.inf
-    fast, defined = both(lambda: ops.batch_norm_train(x))
-    for ours, expected in zip(fast, defined, strict=True):
-        np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
-    assert np.isfinite(fast[0][:, [0, 2, 4]]).all()
+    for bounds in (None, (0.0, 6.0)):
+        fast, defined = both(lambda bounds=bounds: ops.batch_norm_train(x, bounds=bounds))
+        for ours, expected in zip(fast, defined, strict=True):
+            np.testing.assert_array_equal(np.isnan(ours), np.isnan(expected))
+        assert np.isfinite(fast[0][:, [0, 2, 4]]).all()
 
 
 # ---- optimizers -------------------------------------------------------------------------------
@@ -197,9 +211,9 @@ CALLS = {
     "clip": (X, 0.0, 1.0),
     "clip_dx": (DY, X, 0.0, 1.0),
     "channel_sums": (X,),
-    "batch_norm": (X, C, VAR, C, C, 1e-5),
-    "batch_norm_train": (X, C, C, 1e-5),
-    "batch_norm_train_dx": (DY, X, C, VAR, C, 1e-5),
+    "batch_norm": (X, C, VAR, C, C, 1e-5, None),
+    "batch_norm_train": (X, C, C, 1e-5, (0.0, 6.0)),
+    "batch_norm_train_dx": (DY, X, C, VAR, C, C, 1e-5, (0.0, 6.0)),
     "sgd": (W, G, MEAN, 0.1, 0.9, True, 0.1),
     "adam": (W, G, MEAN, MEAN**2, 0.1, 0.9, 0.99, 1e-8, 3, 0.1, True),
 }

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "vjp": "ops",
     "use": "engines",
+    "explain": "ops",
     "device": "_xp",
     "devices": "_xp",
     "Classifier": "training",

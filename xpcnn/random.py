@@ -176,7 +176,7 @@ def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Ar
 
 
 def _threefry_of_ints(key: Key, counter: tuple[int, int]) -> Key:
-    """`threefry` of one pair in Python's own integers, ten times quicker than with arrays of one."""
+    """`threefry` of one pair in Python's own integers: ten times quicker than arrays of one."""
     low, high = (int(word) & WORD for word in key)
     keys = (low, high, low ^ high ^ PARITY)
     x0, x1 = (counter[0] + low) & WORD, (counter[1] + high) & WORD

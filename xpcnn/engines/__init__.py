@@ -40,6 +40,9 @@ OPTIONAL = ("numba",)
 Divisor = int | tuple[Ints, ...]
 """One divisor for all outputs, or one per output and axis, whose outer product divides."""
 
+Bounds = tuple[float, float | None]
+"""The least and the largest that a result is clipped to; no bound where high is None."""
+
 
 def conv(x: Array, w: Array, window: Window, b: Array | None = None) -> Array:
     """Cross-correlate x (N, C, *in) with w (O, C/G, *kernel), add b (O,): (N, O, *out)."""
@@ -94,10 +97,10 @@ def offered(verb: str, x: Array, *rest: Any) -> Any:
 
     - `clip(x, low, high)`: x within [low, high], NaN passing, no bound where high is None;
       `clip_dx(dy, y, low, high)`: dy * 1 where low < y < high, dy * 0 elsewhere.
-    - `channel_sums(x)`: (C,), over all other axes.
-    - `batch_norm(x, mean, var, weight, bias, eps)`: y.
-    - `batch_norm_train(x, weight, bias, eps)`: (y, mean, var); `batch_norm_train_dx(dy, x, mean,
-      var, weight, eps)`: (dx, dweight, dbias).
+    - `channel_sums(x)`: (C,), over all other axes. `matmul(a, b)`: the product of two matrices.
+    - `batch_norm(x, mean, var, weight, bias, eps, bounds)`: y, clipped unless bounds are None.
+    - `batch_norm_train(x, weight, bias, eps, bounds)`: (y, mean, var); `batch_norm_train_dx(dy, x,
+      mean, var, weight, bias, eps, bounds)`: (dx, dweight, dbias).
     - `sgd(w, g, velocity, lr, momentum, nesterov, decay)`: (w, velocity); `adam(w, g, mean, square,
       lr, beta1, beta2, eps, count, decay, decoupled)`: (w, mean, square). All are new arrays, but
       velocity is None where there is no momentum.

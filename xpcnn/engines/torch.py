@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .._xp import Array, product
 from ..window import Ints, Window
-from . import Divisor, generic
+from . import Bounds, Divisor, generic
 
 _convolution_backward = torch.ops.aten.convolution_backward.default
 _avg_pool2d_backward = torch.ops.aten.avg_pool2d_backward.default
@@ -120,29 +120,44 @@ def channel_sums(x: Array) -> Array:
 
 
 def batch_norm(
-    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
-    if mean.requires_grad or var.requires_grad:
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+    bounds: Bounds | None = None,
+) -> Array:  # fmt: skip
+    if mean.requires_grad or var.requires_grad or not _clips(bounds):
         return NotImplemented
-    return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
+    y = torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
+    return y if bounds is None else clip(y, *bounds)
 
 
 def batch_norm_train(
-    x: Array, weight: Array | None, bias: Array | None, eps: float
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    bounds: Bounds | None = None,
 ) -> tuple[Array, Array, Array]:
-    if not _sums_well(x):
+    if not _sums_well(x) or not _clips(bounds):
         return NotImplemented
     mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
-    return batch_norm(x, mean, var, weight, bias, eps), mean, var
+    return batch_norm(x, mean, var, weight, bias, eps, bounds), mean, var
 
 
 def batch_norm_train_dx(
-    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    if not _sums_well(x):
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None,
+    eps: float, bounds: Bounds | None = None,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    if not _sums_well(x) or not _clips(bounds):
         return NotImplemented
+    if bounds is not None:
+        y = batch_norm(x, mean, var, weight, bias, eps, None)
+        dy = clip_dx(dy, y, *bounds)
     inverse, wanted = (var + eps).rsqrt(), [True, True, True]
     return _batch_norm_backward(dy, x, weight, None, None, mean, inverse, True, eps, wanted)
+
+
+def _clips(bounds: Bounds | None) -> bool:
+    """Whether `clip` takes the bounds."""
+    return bounds is None or bounds[0] == 0.0
 
 
 def _sums_well(x: Array) -> bool:

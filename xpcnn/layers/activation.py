@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import ops
-from .base import OpLayer, Parameter, Shape
+from .base import Layer, OpLayer, Parameter, Shape
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,6 +20,10 @@ class ReLU6(OpLayer):
     """x clipped to [0, 6]: `ops.relu6`."""
 
     op = staticmethod(ops.relu6)
+
+
+CLIPS: dict[type[Layer], tuple[float, float | None]] = {ReLU: (0.0, None), ReLU6: (0.0, 6.0)}
+"""The bounds to which these layers clip, and nothing else."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .. import ops
 from .._check import entries
 from .._xp import Array, product
+from ..ops.norm import require_bounds
+from .activation import CLIPS
 from .base import Layer, OpLayer, Parameter, Shape, held, per_axis, wanted
+from .shape import Identity
 from .tree import Tree
 
 
@@ -29,7 +34,8 @@ class BatchNorm(Layer):
     Training uses the batch's own mean and biased variance; inference the running ones. Parameters:
     weight and bias (C,) unless affine=False; buffers: running_mean and running_var (C,), whose next
     values `vjp` gives under their names in grads: (1 - momentum) old + momentum batch, the batch's
-    variance unbiased.
+    variance unbiased. `bounds` (low, high) clip the result in the same pass over memory, a high of
+    None being no bound; Sequential does so by itself where a ReLU or ReLU6 follows.
 
     Raises ValueError in training where a channel has a single value.
 
@@ -39,6 +45,11 @@ class BatchNorm(Layer):
     eps: float = 1e-5
     momentum: float = 0.1
     affine: bool = True
+    bounds: tuple[float, float | None] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_bounds("BatchNorm", self.bounds)
 
     def parameters(self, in_shape: Shape) -> dict[str, Parameter]:
         if not in_shape:
@@ -48,16 +59,16 @@ class BatchNorm(Layer):
         return (_scale_and_shift(shape) if self.affine else {}) | running
 
     def __call__(self, params: Tree, x: Array) -> Array:
-        return ops.batch_norm(x, *self._arrays(params), eps=self.eps)
+        return ops.batch_norm(x, *self._arrays(params), **self._options())
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked = wanted(self, wrt)
         mean, var, *affine = self._arrays(params)
         if "params" not in asked:
-            y, op_pull = ops.batch_norm.vjp(x, mean, var, *affine, eps=self.eps, wrt=asked)
+            y, op_pull = ops.batch_norm.vjp(x, mean, var, *affine, **self._options(), wrt=asked)
             return y, lambda dy: ({}, op_pull(dy)[0])
         names = ("x",) * ("x" in asked) + ("weight", "bias")
-        (y, *batch), op_pull = ops.batch_norm_train.vjp(x, *affine, eps=self.eps, wrt=names)
+        (y, *batch), op_pull = ops.batch_norm_train.vjp(x, *affine, **self._options(), wrt=names)
         buffers = self._next(mean, var, *batch, count=x.shape[0] * product(x.shape[2:]))
 
         def pull(dy: Array) -> tuple[Tree, Array]:
@@ -65,6 +76,9 @@ class BatchNorm(Layer):
             return ({"weight": dw, "bias": db} if self.affine else {}) | buffers, dx
 
         return y, pull
+
+    def _options(self) -> dict[str, Any]:
+        return {"eps": self.eps, "bounds": self.bounds}
 
     def _arrays(self, params: Tree) -> list[Array]:
         names = ("running_mean", "running_var", *("weight", "bias") * self.affine)
@@ -76,6 +90,16 @@ class BatchNorm(Layer):
             "running_mean": (1.0 - new) * mean + new * batch_mean,
             "running_var": (1.0 - new) * var + new * unbiased * batch_var,
         }
+
+
+def norms_clipping(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers, with an Identity for each clip that the BatchNorm before it does as well."""
+    run = list(layers)
+    for place, layer in enumerate(layers[1:]):
+        norm, bounds = run[place], CLIPS.get(type(layer))
+        if bounds and type(norm) is BatchNorm and norm.bounds is None:
+            run[place : place + 2] = replace(norm, bounds=bounds), Identity()
+    return tuple(run)
 
 
 @dataclass(frozen=True, repr=False)

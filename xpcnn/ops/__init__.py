@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._explain import explain
 from ._op import vjp
 from .activation import (
     elu,
@@ -58,7 +59,7 @@ __all__ = [
     "adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
     "batch_norm", "batch_norm_train", "binary_cross_entropy_with_logits", "conv1d", "conv2d",
     "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolve", "correlate",
-    "cross_entropy", "dropout", "elu", "fold", "gelu", "global_avg_pool", "group_norm",
+    "cross_entropy", "dropout", "elu", "explain", "fold", "gelu", "global_avg_pool", "group_norm",
     "hardsigmoid", "hardswish", "huber_loss", "instance_norm", "l1_loss", "layer_norm",
     "leaky_relu", "linear", "local_response_norm", "locally_connected2d", "log_softmax",
     "max_pool1d", "max_pool2d", "max_pool3d", "mish", "mse_loss", "nll_loss", "pad", "prelu",

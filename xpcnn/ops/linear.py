@@ -6,6 +6,7 @@ from .. import engines
 from .._check import require_axes
 from .._xp import Array, namespace, product
 from ..window import Padding, Size, Window, pool_window
+from ._offered import offered
 from ._op import op
 from ._sums import channel_sums
 
@@ -24,8 +25,13 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     """
     _check_linear(x, w, b)
     xp = namespace(x)
-    y = xp.matmul(x, xp.matrix_transpose(w))
+    y = _matmul(x, xp.matrix_transpose(w))
     return y if b is None else y + b
+
+
+@offered("matmul")
+def _matmul(a: Array, b: Array) -> Array:
+    return namespace(a).matmul(a, b)
 
 
 @linear.pullback
@@ -35,8 +41,8 @@ def _(x, w, b=None):
     def pull(dy: Array) -> tuple:
         rows = xp.reshape(dy, (product(dy.shape[:-1]), dy.shape[-1]))
         return (
-            lambda: xp.matmul(dy, w),
-            lambda: xp.matmul(xp.matrix_transpose(rows), xp.reshape(x, (-1, w.shape[1]))),
+            lambda: _matmul(dy, w),
+            lambda: _matmul(xp.matrix_transpose(rows), xp.reshape(x, (-1, w.shape[1]))),
             None if b is None else lambda: channel_sums(rows),
         )
 

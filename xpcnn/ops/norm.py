@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
+from numbers import Real
 
 from .. import engines
 from .._check import entries, require_channels, require_count
@@ -16,6 +18,7 @@ from .._xp import Array, device_of, namespace, product
 from ._offered import offered
 from ._op import op
 from ._sums import channel_sums, sum_over
+from .activation import _clip, _clip_dx
 
 
 @op
@@ -26,13 +29,15 @@ def batch_norm(
     weight: Array | None = None,
     bias: Array | None = None,
     eps: float = 1e-5,
+    bounds: tuple[float, float | None] | None = None,
 ) -> Array:
     """(x - mean) / sqrt(var + eps) * weight + bias, by given statistics of each channel.
 
     x is (N, C, *space); mean, var, weight and bias are (C,). Returns x's shape and dtype. mean and
     var get no gradient. This is what a trained network does: `batch_norm_train` trains it.
+    `bounds` clip the result, which costs nothing here: (0.0, None) is relu, (0.0, 6.0) is relu6.
 
-    Raises ValueError where shapes do not fit.
+    Raises ValueError where shapes do not fit, and for bounds that are no (low, high).
 
     >>> import numpy as np
     >>> x = np.asarray([[1.0, 2.0], [3.0, 6.0]])
@@ -43,21 +48,25 @@ def batch_norm(
     Source: Ioffe and Szegedy, "Batch normalization", 2015.
     """
     _check_channels("batch_norm", x, mean=mean, var=var, weight=weight, bias=bias)
-    return _standardise(x, mean, var, weight, bias, eps)
+    require_bounds("batch_norm", bounds)
+    return _standardise(x, mean, var, weight, bias, eps, bounds)
 
 
 @offered("batch_norm")
-def _standardise(x, mean, var, weight, bias, eps) -> Array:
+def _standardise(x, mean, var, weight, bias, eps, bounds) -> Array:
     scale = _inverse_root(var, eps) if weight is None else weight * _inverse_root(var, eps)
     y = (x - _spread(mean, x)) * _spread(scale, x)
-    return y if bias is None else y + _spread(bias, x)
+    return _within(y if bias is None else y + _spread(bias, x), bounds)
 
 
 @batch_norm.pullback
-def _(x, mean, var, weight=None, bias=None, eps=1e-5):
+def _(x, mean, var, weight=None, bias=None, eps=1e-5, bounds=None):
     shared = _all_but_channels(x)
+    y = batch_norm(x, mean, var, weight, bias, eps, bounds)
+    within = _within_pull(y, bounds)
 
     def pull(dy: Array) -> tuple:
+        dy = within(dy)
         inverse = _inverse_root(var, eps)
 
         def dx() -> Array:
@@ -74,20 +83,24 @@ def _(x, mean, var, weight=None, bias=None, eps=1e-5):
             None if bias is None else lambda: channel_sums(dy),
         )
 
-    return batch_norm(x, mean, var, weight, bias, eps), pull
+    return y, pull
 
 
 @op
 def batch_norm_train(
-    x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    bounds: tuple[float, float | None] | None = None,
 ) -> tuple[Array, Array, Array]:
     """`batch_norm` by the batch's own statistics: (y, mean, var), with the pull of y alone.
 
     x is (N, C, *space); weight, bias, mean and var are (C,). var is biased, as it is used: it
     divides by n = N * space. Running statistics want the unbiased one, var * n / (n - 1).
 
-    Raises ValueError where shapes do not fit, and for fewer than two values in a channel: their
-    variance says nothing.
+    Raises ValueError where shapes do not fit, for bounds that are no (low, high), and for fewer
+    than two values in a channel: their variance says nothing.
 
     >>> import numpy as np
     >>> y, mean, var = batch_norm_train(np.asarray([[1.0, 2.0], [3.0, 6.0]]), eps=0.0)
@@ -100,18 +113,21 @@ def batch_norm_train(
     _check_channels("batch_norm_train", x, weight=weight, bias=bias)
     axes = _all_but_channels(x)
     _check_values("batch_norm_train", x, axes, "use batch_norm, by running statistics")
-    return _standardise_batch(x, weight, bias, eps)
+    require_bounds("batch_norm_train", bounds)
+    return _standardise_batch(x, weight, bias, eps, bounds)
 
 
 @batch_norm_train.pullback
-def _(x, weight=None, bias=None, eps=1e-5):
-    y, mean, var = batch_norm_train(x, weight, bias, eps)
+def _(x, weight=None, bias=None, eps=1e-5, bounds=None):
+    y, mean, var = batch_norm_train(x, weight, bias, eps, bounds)
     define = _pull(x, _plan_batch(x), _spread(mean, x), _spread(var, x), weight, bias, eps)
+    within = _within_pull(y, bounds)
 
     def pull(dy: Array) -> tuple:
-        grads = engines.offered("batch_norm_train_dx", dy, x, mean, var, weight, eps)
+        statistics = mean, var, weight, bias, eps
+        grads = engines.offered("batch_norm_train_dx", dy, x, *statistics, bounds)
         if grads is NotImplemented:
-            return define(dy)
+            return define(within(dy))
         given = (x, weight, bias)
         return tuple(None if a is None else grad for a, grad in zip(given, grads, strict=True))
 
@@ -119,10 +135,10 @@ def _(x, weight=None, bias=None, eps=1e-5):
 
 
 @offered("batch_norm_train")
-def _standardise_batch(x, weight, bias, eps) -> tuple[Array, Array, Array]:
+def _standardise_batch(x, weight, bias, eps, bounds) -> tuple[Array, Array, Array]:
     y, mean, var = _normalise(x, _plan_batch(x), weight, bias, eps)
     xp, channels = namespace(x), (x.shape[1],)
-    return y, xp.reshape(mean, channels), xp.reshape(var, channels)
+    return _within(y, bounds), xp.reshape(mean, channels), xp.reshape(var, channels)
 
 
 @op
@@ -268,6 +284,15 @@ def _mean(viewed: Array, plan: _Plan) -> Array:
     return sum_over(viewed, plan.together, keepdims=True) / max(1, count)
 
 
+def _within(y: Array, bounds: engines.Bounds | None) -> Array:
+    return y if bounds is None else _clip(y, *bounds)
+
+
+def _within_pull(y: Array, bounds: engines.Bounds | None) -> Callable:
+    """The pull of `_within`, which gave y."""
+    return (lambda dy: dy) if bounds is None else lambda dy: _clip_dx(dy, y, *bounds)
+
+
 def _inverse_root(var: Array, eps: float) -> Array:
     return 1.0 / namespace(var).sqrt(var + eps)
 
@@ -343,6 +368,20 @@ def _check_values(call: str, x: Array, axes: tuple[int, ...], advice: str) -> No
         raise ValueError(
             f"{call}: a variance needs two values or more; x {tuple(x.shape)} has {count} for each "
             f"mean: {advice}"
+        )
+
+
+def require_bounds(call: str, bounds: engines.Bounds | None) -> None:
+    """Raise TypeError for what is neither None nor (low, high), ValueError for an empty range."""
+    if bounds is None:
+        return
+    low, high = bounds if isinstance(bounds, tuple) and len(bounds) == 2 else ("", "")
+    high = inf if high is None else high
+    numbers = isinstance(low, Real) and isinstance(high, Real)
+    if not numbers or not low < high:
+        raise (ValueError if numbers else TypeError)(
+            f"{call}: bounds={bounds!r}; give None or (low, high) with low < high, "
+            "where a high of None is no bound"
         )
 
 

@@ -8,9 +8,10 @@ from ._convolution import conv, conv_dw, conv_dx
 from ._norm import batch_norm, batch_norm_train, batch_norm_train_dx, channel_sums
 from ._passes import adam, clip, clip_dx, sgd
 from ._pool import avg_pool, avg_pool_dx, max_pool, max_pool_dx
+from ._product import matmul
 
 __all__ = [
     "adam", "avg_pool", "avg_pool_dx", "batch_norm", "batch_norm_train", "batch_norm_train_dx",
-    "channel_sums", "clip", "clip_dx", "conv", "conv_dw", "conv_dx", "max_pool", "max_pool_dx",
-    "sgd",
+    "channel_sums", "clip", "clip_dx", "conv", "conv_dw", "conv_dx", "matmul", "max_pool",
+    "max_pool_dx", "sgd",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ WINOGRAD = {(3, 3): 4, (5, 5): 2}
 """Rows of a tile of outputs, by the kernel."""
 
 CHANNELS, TILES = 16, 16
-"""In and out, and of the whole batch, from which Winograd's algorithm pays; by benchmarks/cpu.py."""
+"""In and out, and of the whole batch, from which on Winograd's algorithm pays."""
 
 ALL = (slice(None), slice(None))
 """The axes before space, whole."""

@@ -18,8 +18,8 @@ from numba import njit
 from ..._xp import Array
 from ._bands import Geometry, band_shape, open_band, unit_at
 from ._jit import BOOL, INT, ints, kernel, number, read, threads, write
-from ._moves import gather, move, transpose
-from ._tile import BLOCK_BYTES, LONG, tile, tile_of_lanes
+from ._moves import gather, move, move_real, transpose
+from ._tile import BLOCK_BYTES, LONG, tile, tile_ahead, tile_of_lanes
 from ._vectors import ROWS, VECTOR_BYTES
 
 BAND = 2**18
@@ -34,6 +34,17 @@ SUMS = 2**21
 
 PIXELS = LONG
 """Outputs whose gradients the weight gradient takes at once: a block of them stays nearest."""
+
+AT_ONCE = 8
+"""Outputs of which all that is read is packed before the next: as many lines as the cache holds,
+even where all fall in the same place of it."""
+
+NEAR = 1024
+"""Bytes from output to output up to which a block is read where it is; the lines of one further
+apart would fall in too few places of the cache."""
+
+LINE = 64
+"""Bytes that come from memory together."""
 
 
 class Plan(NamedTuple):
@@ -72,15 +83,24 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     """Set dw to the gradient of the weights, from x (N, D, H, W, C) and dy (N, OD, OH, OW, O)."""
+    if _is_product(window) and x.flags.c_contiguous and dy.flags.c_contiguous:
+        x, dy = (a.reshape(1, 1, -1, *a.shape[3:]) for a in (x, dy))  # one tall image
+        if x.shape[4] > dy.shape[4]:  # what has more channels is cheaper as lanes
+            x, dy, dw = dy, x, np.swapaxes(dw, 1, 2)
     plan = _plan(x, dw, window, dy.shape, PIXELS)
     one = (plan.groups, plan.blocks, plan.terms, plan.lanes)
     chunks = max(1, min(plan.units, CHUNKS // plan.groups, SUMS // (prod(one) * x.itemsize)))
     splits = splits_of(plan.blocks, chunks * plan.groups)
     sums = np.zeros((chunks, *one), x.dtype)
-    correlate(
-        chunks * plan.groups * splits, x, dy, sums, window, plan.channels, plan.per_group,
-        plan.rows, splits, plan.apart, plan.in_place,
-    )  # fmt: skip
+    if plan.apart:
+        correlate_apart(
+            chunks * splits, x, dy, sums, window, plan.rows, splits, plan.in_place,
+        )  # fmt: skip
+    else:
+        correlate(
+            chunks * plan.groups * splits, x, dy, sums, window, plan.channels, plan.per_group,
+            plan.rows, splits, plan.in_place,
+        )  # fmt: skip
     unpack(plan.groups * plan.blocks, sums, _weights(dw, plan))
 
 
@@ -256,22 +276,24 @@ def pack_block(w, block, packed):
                             gather(from_, at, w.strides[0], real, zero)
 
 
-@kernel(read(5), read(5), write(5), ints(12), INT, INT, INT, INT, BOOL, BOOL)
-def correlate(first, last, x, dy, sums, window, channels, per_group, rows, splits, apart, in_place):
+@kernel(read(5), read(5), write(5), ints(12), INT, INT, INT, INT, BOOL)
+def correlate(first, last, x, dy, sums, window, channels, per_group, rows, splits, in_place):
     """sums (chunks, G, blocks, terms, lanes), to which each chunk of units adds x times dy.
 
     Tasks are chunks, groups and splits of the blocks.
     """
     chunks, groups, blocks, terms, lanes = sums.shape
-    size = x.itemsize
+    size, floor = x.itemsize, x.dtype.type(-np.inf)
     images, out_planes, out_rows, out_columns, _ = dy.shape
     units = images * out_planes * -(-out_rows // rows)
     shape = band_shape(window, rows, out_columns, 0 if in_place else channels)
     band = np.empty(shape, x.dtype)
-    right = np.empty((-(-blocks // splits), rows * out_columns, lanes), x.dtype)
-    left = np.empty(rows * out_columns * ROWS + lanes, x.dtype)
-    runs = np.zeros((rows, 2), np.intp)
-    floor = x.dtype.type(-np.inf)
+    parts = -(-terms // ROWS)
+    left = np.empty((parts, rows * out_columns, ROWS), x.dtype)
+    right = np.empty((rows * out_columns, lanes), x.dtype)
+    runs = np.zeros((1, 2), np.intp)
+    in_rows = dy.strides[4] == size and dy.strides[2] == out_columns * dy.strides[3]
+    in_rows = in_rows and dy.strides[3] <= NEAR
     for task in range(first, last):
         chunk, group = task // (splits * groups), task // splits % groups
         block_0, n_blocks = split(blocks, splits, task % splits)
@@ -281,60 +303,115 @@ def correlate(first, last, x, dy, sums, window, channels, per_group, rows, split
             start, a_plane, a_row, a_column = open_band(
                 band, x, window, image, plane, top, count, group * channels, in_place
             )
-            merged = apart or (a_column == channels * size and window[8] == 1)
+            merged = a_column == channels * size and window[8] == 1
             offsets = run_offsets(window, a_plane, a_row, a_column, merged)
-            length = terms // offsets.size
-            parts = -(-length // ROWS)
-            for block in range(n_blocks):
-                channel = (block_0 + block) * lanes
-                fill_block(
-                    right[block], dy[image, plane, top : top + count],
-                    group * per_group + channel, min(lanes, per_group - channel),
-                )  # fmt: skip
-            for run in range(offsets.size):
+            places = _places(count, window[4] * a_row, out_columns, window[5] * a_column)
+            _fill_left(left, start, _pieces(offsets, terms, left), places)
+            next_dy = dy.ctypes.data + image * dy.strides[0] + plane * dy.strides[1]
+            next_dy += (top + count) * dy.strides[2] + group * per_group * size
+            next_x = start + count * window[4] * a_row
+            ahead, lines = 0, -(-per_group * size // LINE)
+            for block in range(block_0, block_0 + n_blocks):
+                channel = group * per_group + block * lanes
+                real = min(lanes, per_group - block * lanes)
+                b, b_step = right.ctypes.data, BLOCK_BYTES
+                if in_rows and real == lanes:
+                    b, b_step = dy[image, plane, top:, :, channel:].ctypes.data, dy.strides[3]
+                else:
+                    fill_block(right, dy[image, plane, top : top + count], channel, real)
                 for part in range(parts):
-                    place, n = split(length, parts, part)
-                    here = start + offsets[run]
-                    if apart:
-                        for row in range(count):
-                            runs[row, 0] = row * window[4] * a_row
-                            runs[row, 1] = row * out_columns * BLOCK_BYTES
-                        a_here, a_next = here + place * window[8] * a_column, window[8] * a_column
-                    else:
-                        _fill_left(
-                            left, here + place * size, n, count, out_columns, window[4] * a_row,
-                            window[5] * a_column,
-                        )  # fmt: skip
-                    for block in range(n_blocks):
-                        c = sums[chunk, group, block_0 + block, run * length + place].ctypes.data
-                        b = right[block].ctypes.data
-                        if apart:
-                            first_lane = (block_0 + block) * lanes
-                            tile_of_lanes(
-                                n, a_here + first_lane * size, a_next, window[5] * a_column, b,
-                                BLOCK_BYTES, runs.ctypes.data, count, out_columns, c, BLOCK_BYTES,
-                                c, BLOCK_BYTES, min(lanes, per_group - first_lane), floor,
-                            )  # fmt: skip
-                        else:
-                            real = min(lanes, per_group - (block_0 + block) * lanes)
-                            tile(
-                                n, left.ctypes.data, size, ROWS * size, b, BLOCK_BYTES,
-                                runs.ctypes.data, 1, count * out_columns, c, BLOCK_BYTES, c,
-                                BLOCK_BYTES, real, floor,
-                            )  # fmt: skip
+                    term, n = split(terms, parts, part)
+                    c = sums[chunk, group, block, term].ctypes.data
+                    fetch, fetch_step = next_dy + ahead * LINE, dy.strides[3]
+                    if ahead >= lines:
+                        fetch = next_x + (ahead - lines) * LINE if in_place else start
+                        fetch_step = a_column if in_place else 0
+                    ahead += 1
+                    tile_ahead(
+                        n, left[part].ctypes.data, size, ROWS * size, b, b_step,
+                        runs.ctypes.data, 1, places.size, c, BLOCK_BYTES, c, BLOCK_BYTES, real,
+                        floor, fetch, fetch_step,
+                    )  # fmt: skip
 
 
 @njit
-def _fill_left(left, start, n, rows, columns, row_step, column_step):
-    """For each output, the `n` numbers side by side that it reads, ROWS apart."""
-    size = left.itemsize
-    step, to = VECTOR_BYTES // size, left.ctypes.data
+def _places(rows, row_step, columns, column_step):
+    """Bytes from a unit's first output to each of them, in what they read."""
+    places = np.empty(rows * columns, np.intp)
     for row in range(rows):
         for column in range(columns):
-            here = start + row * row_step + column * column_step
-            for v in range(0, n, step):
-                move(here + v * size, to + v * size, size, n - v, left.dtype.type(0))
-            to += ROWS * size
+            places[row * columns + column] = row * row_step + column * column_step
+    return places
+
+
+@njit
+def _pieces(offsets, terms, left):
+    """(bytes from an output's first run, bytes into `left`, count) of what is read side by side."""
+    parts, size, length = len(left), left.itemsize, terms // offsets.size
+    step = VECTOR_BYTES // size
+    pieces = np.empty((parts * (1 + ROWS // step) + offsets.size, 3), np.intp)
+    n_pieces = 0
+    for part in range(parts):
+        term, n = split(terms, parts, part)
+        to, end = part * left.strides[0], term + n
+        while term < end:
+            run, place = term // length, term % length
+            count = min(step, end - term, length - place)
+            pieces[n_pieces] = offsets[run] + place * size, to, count
+            n_pieces, term, to = n_pieces + 1, term + count, to + count * size
+    return pieces[:n_pieces]
+
+
+@njit
+def _fill_left(left, start, pieces, places):
+    """left (parts, outputs, ROWS): what the outputs at `places` read for each part of the terms."""
+    row, zero = ROWS * left.itemsize, left.dtype.type(0)
+    for near in range(0, places.size, AT_ONCE):
+        beyond = min(near + AT_ONCE, places.size)
+        for offset, to, count in pieces:
+            from_, at = start + offset, left.ctypes.data + to
+            for pixel in range(near, beyond):
+                move_real(from_ + places[pixel], at + pixel * row, 0, count, zero)
+
+
+@kernel(read(5), read(5), write(5), ints(12), INT, INT, BOOL)
+def correlate_apart(first, last, x, dy, sums, window, rows, splits, in_place):
+    """The same for channels apart: lanes are channels of x and of dy."""
+    chunks, _, blocks, terms, lanes = sums.shape
+    size, floor, channels = x.itemsize, x.dtype.type(-np.inf), x.shape[4]
+    images, out_planes, out_rows, out_columns, _ = dy.shape
+    units = images * out_planes * -(-out_rows // rows)
+    shape = band_shape(window, rows, out_columns, 0 if in_place else channels)
+    band = np.empty(shape, x.dtype)
+    right = np.empty((rows * out_columns, lanes), x.dtype)
+    runs = np.zeros((rows, 2), np.intp)
+    for task in range(first, last):
+        chunk = task // splits
+        block_0, n_blocks = split(blocks, splits, task % splits)
+        unit_0, n_units = split(units, chunks, chunk)
+        for unit in range(unit_0, unit_0 + n_units):
+            image, plane, top, count = unit_at(unit, out_planes, out_rows, rows)
+            start, a_plane, a_row, a_column = open_band(
+                band, x, window, image, plane, top, count, 0, in_place
+            )
+            offsets = run_offsets(window, a_plane, a_row, a_column, True)
+            length = terms // offsets.size
+            parts = -(-length // ROWS)
+            for row in range(count):
+                runs[row, 0] = row * window[4] * a_row
+                runs[row, 1] = row * out_columns * BLOCK_BYTES
+            for block in range(block_0, block_0 + n_blocks):
+                lane, real = block * lanes, min(lanes, channels - block * lanes)
+                fill_block(right, dy[image, plane, top : top + count], lane, real)
+                for part in range(offsets.size * parts):
+                    run, (place, n) = part // parts, split(length, parts, part % parts)
+                    c = sums[chunk, 0, block, run * length + place].ctypes.data
+                    tile_of_lanes(
+                        n, start + offsets[run] + place * window[8] * a_column + lane * size,
+                        window[8] * a_column, window[5] * a_column, right.ctypes.data,
+                        BLOCK_BYTES, runs.ctypes.data, count, out_columns, c, BLOCK_BYTES, c,
+                        BLOCK_BYTES, real, floor,
+                    )  # fmt: skip
 
 
 @njit
@@ -378,8 +455,14 @@ def unpack_block(packed, block, dw):
         real = min(step, out_channels - block * lanes - v)
         for channel in range(channels):
             for place in range(0, places, step):
-                transpose(
-                    packed[place * channels + channel, v:].ctypes.data, channels * BLOCK_BYTES,
-                    min(step, places - place), real,
-                    dw[block * lanes + v, channel, place:].ctypes.data, dw.strides[0], zero,
-                )  # fmt: skip
+                start = packed[place * channels + channel, v:].ctypes.data
+                to = dw[block * lanes + v, channel, place:].ctypes.data
+                count = min(step, places - place)
+                if dw.strides[2] == size:
+                    transpose(start, channels * BLOCK_BYTES, count, real, to, dw.strides[0], zero)
+                else:
+                    for more in range(count):
+                        move_real(
+                            start + more * channels * BLOCK_BYTES, to + more * dw.strides[2],
+                            size, real, zero,
+                        )  # fmt: skip

@@ -184,7 +184,7 @@ def _queue() -> SimpleQueue:
         while True:
             queue.get()()
 
-    for number in range(1, cores()):
+    for number in range(1, max(2, cores())):  # one at least, for `use(threads=2)`
         threading.Thread(target=serve, name=f"xpcnn-{number}", daemon=True).start()
     return queue
 

@@ -58,6 +58,9 @@ gather = _mover(lambda on, from_, to, step, real: on.store(on.gather(from_, step
 move = _mover(lambda on, from_, to, step, real: on.store(on.load(from_, real), to))
 """As `gather` of numbers side by side, whatever the step, at the cost of one load."""
 
+move_real = _mover(lambda on, from_, to, step, real: on.store(on.load(from_, real), to, real))
+"""As `move`, but lanes that are not real are left as they are."""
+
 
 @intrinsic
 def transpose(context, from_, from_step, rows, lanes, to, to_step, like):

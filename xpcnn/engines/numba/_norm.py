@@ -15,8 +15,10 @@ import numpy as np
 from numba import types
 
 from ..._xp import Array, product
+from .. import Bounds
 from ._jit import INT, kernel
-from ._passes import flat, flat_out, flatten, memory_order, new, part, takes_many
+from ._jit import number as entry
+from ._passes import bound, flat, flat_out, flatten, memory_order, new, part, takes_many
 
 PIECE = 2**15
 """Entries of a piece."""
@@ -59,20 +61,21 @@ def channel_sums(x: Array) -> Array:
 
 
 def batch_norm(
-    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float,
+    bounds: Bounds | None = None,
+) -> Array:  # fmt: skip
     if not takes_many(x, mean, var, weight, bias):
         return NotImplemented
     order = memory_order(x)
     grid = _grid(x, order)
     y, out = new(x, order)
     numbers = _table(x, mean, _scale(var, weight, eps), 0.0 if bias is None else bias)
-    _normalise(_pieces(x, grid), flatten(x, order), grid, numbers, out)
+    _normalise(_pieces(x, grid), flatten(x, order), grid, numbers, *_limits(bounds), out)
     return y
 
 
 def batch_norm_train(
-    x: Array, weight: Array | None, bias: Array | None, eps: float
+    x: Array, weight: Array | None, bias: Array | None, eps: float, bounds: Bounds | None = None
 ) -> tuple[Array, Array, Array]:
     if not takes_many(x, weight, bias):
         return NotImplemented
@@ -83,27 +86,35 @@ def batch_norm_train(
     counts = _counts(grid, x.size // x.shape[1])
     moments = _together(_by_channel(means, x, grid), _by_channel(squares, x, grid), counts)
     mean, var = (a.astype(x.dtype) for a in moments)
-    return batch_norm(x, mean, var, weight, bias, eps), mean, var
+    return batch_norm(x, mean, var, weight, bias, eps, bounds), mean, var
 
 
 def batch_norm_train_dx(
-    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    if not takes_many(dy, x, mean, var, weight):
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None,
+    eps: float, bounds: Bounds | None = None,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    if not takes_many(dy, x, mean, var, weight, bias):
         return NotImplemented
     order = memory_order(x)
     grid, count = _grid(x, order), x.size // x.shape[1]
-    given = flatten(dy, order), flatten(x, order), grid
-    sums, products = _sums(x, grid), _sums(x, grid)
-    _correlate(len(sums), *given, mean[None], sums, products)
-    dbias, along = (_by_channel(a, x, grid).sum(axis=0) for a in (sums, products))
-    inverse = _scale(var, None, eps)
-    dweight = inverse * along
+    inverse, shift = _scale(var, None, eps), 0.0 if bias is None else bias
     scale = inverse if weight is None else weight * inverse
-    numbers = _table(x, mean, scale, dbias / count, inverse * dweight / count)
+    numbers = _table(x, mean, scale, shift, 0.0, 0.0)
+    given = flatten(dy, order), flatten(x, order), grid, numbers, *_limits(bounds)
+    sums, products = _sums(x, grid), _sums(x, grid)
+    _correlate(len(sums), *given, sums, products)
+    dbias, along = (_by_channel(a, x, grid).sum(axis=0) for a in (sums, products))
+    dweight = inverse * along
+    numbers[3], numbers[4] = dbias / count, inverse * dweight / count
     dx, out = new(x, order)
-    _project(len(sums), *given, numbers, out)
+    _project(len(sums), *given, out)
     return dx, dweight.astype(x.dtype), dbias.astype(x.dtype)
+
+
+def _limits(bounds: Bounds | None) -> tuple[float, float]:
+    """The bounds as kernels take them."""
+    low, high = bounds or (None, None)
+    return bound(low), bound(high)
 
 
 def _scale(var: Array, weight: Array | None, eps: float) -> Array:
@@ -182,40 +193,46 @@ def _moments(first, last, x, grid, means, squares):
         _fold(totals, squares[number])
 
 
-@kernel(flat, GRID, table, flat_out)
-def _normalise(first, last, x, grid, numbers, y):
+@kernel(flat, GRID, table, entry, entry, flat_out)
+def _normalise(first, last, x, grid, numbers, low, high, y):
     lanes, laid = np.empty((3, grid.lanes), x.dtype), -1
     for number in range(first, last):
         run, start, stop = _piece(number, grid)
         if run != laid:
             _lay(numbers, run, grid, lanes)
             laid = run
-        _scale_rows(x[start:stop], lanes[0], lanes[1], lanes[2], y[start:stop])
+        _scale_rows(x[start:stop], lanes[0], lanes[1], lanes[2], low, high, y[start:stop])
 
 
-@kernel(flat, flat, GRID, table, SUMS, SUMS)
-def _correlate(first, last, dy, x, grid, mean, sums, products):
-    totals, middle = np.empty((2, grid.lanes), x.dtype), np.empty((1, grid.lanes), x.dtype)
-    laid = -1
-    for number in range(first, last):
-        run, start, stop = _piece(number, grid)
-        if run != laid:
-            _lay(mean, run, grid, middle)
-            laid = run
-        _add_products(dy[start:stop], x[start:stop], middle[0], totals[0], totals[1])
-        _fold(totals[0], sums[number])
-        _fold(totals[1], products[number])
-
-
-@kernel(flat, flat, GRID, table, flat_out)
-def _project(first, last, dy, x, grid, numbers, dx):
-    lanes, laid = np.empty((4, grid.lanes), x.dtype), -1
+@kernel(flat, flat, GRID, table, entry, entry, SUMS, SUMS)
+def _correlate(first, last, dy, x, grid, numbers, low, high, sums, products):
+    lanes, totals = np.empty((3, grid.lanes), x.dtype), np.empty((2, grid.lanes), x.dtype)
+    kept, laid = np.empty(grid.piece, x.dtype), -1
     for number in range(first, last):
         run, start, stop = _piece(number, grid)
         if run != laid:
             _lay(numbers, run, grid, lanes)
             laid = run
-        _project_rows(dy[start:stop], x[start:stop], lanes, dx[start:stop])
+        x_piece, dy_piece = x[start:stop], dy[start:stop]
+        if not np.isnan(low):
+            dy_piece = _keep_rows(dy_piece, x_piece, lanes[0], lanes[1], lanes[2], low, high, kept)
+        _add_products(dy_piece, x_piece, lanes[0], totals[0], totals[1])
+        _fold(totals[0], sums[number])
+        _fold(totals[1], products[number])
+
+
+@kernel(flat, flat, GRID, table, entry, entry, flat_out)
+def _project(first, last, dy, x, grid, numbers, low, high, dx):
+    lanes, kept, laid = np.empty((5, grid.lanes), x.dtype), np.empty(grid.piece, x.dtype), -1
+    for number in range(first, last):
+        run, start, stop = _piece(number, grid)
+        if run != laid:
+            _lay(numbers, run, grid, lanes)
+            laid = run
+        x_piece, dy_piece = x[start:stop], dy[start:stop]
+        if not np.isnan(low):
+            dy_piece = _keep_rows(dy_piece, x_piece, lanes[0], lanes[1], lanes[2], low, high, kept)
+        _project_rows(dy_piece, x_piece, lanes, dx[start:stop])
 
 
 @part
@@ -272,21 +289,35 @@ def _add_products(dy, x, middle, sums, products):
         row, row_x = dy[start : start + len(sums)], x[start : start + len(sums)]
         for lane in range(len(row)):
             sums[lane] += row[lane]
-        for lane in range(len(row)):
             products[lane] += row[lane] * (row_x[lane] - middle[lane])
 
 
 @part
-def _scale_rows(x, mean, scale, shift, y):
+def _scale_rows(x, mean, scale, shift, low, high, y):
     for start in range(0, len(x), len(mean)):
         row, row_y = x[start : start + len(mean)], y[start : start + len(mean)]
         for lane in range(len(row)):
-            row_y[lane] = (row[lane] - mean[lane]) * scale[lane] + shift[lane]
+            value = (row[lane] - mean[lane]) * scale[lane] + shift[lane]
+            value = low if value < low else value
+            row_y[lane] = high if value > high else value
+
+
+@part
+def _keep_rows(dy, x, mean, scale, shift, low, high, kept):
+    """dy * 1 where the bounds left alone what `_scale_rows` made of x, dy * 0 elsewhere."""
+    one, zero = dy.dtype.type(1), dy.dtype.type(0)
+    for start in range(0, len(x), len(mean)):
+        end = start + len(mean)
+        row, row_x, row_kept = dy[start:end], x[start:end], kept[start:end]
+        for lane in range(len(row)):
+            y = (row_x[lane] - mean[lane]) * scale[lane] + shift[lane]
+            row_kept[lane] = row[lane] * (one if low < y and not y >= high else zero)
+    return kept[: len(x)]
 
 
 @part
 def _project_rows(dy, x, lanes, dx):
-    mean, scale, level, slope = lanes[0], lanes[1], lanes[2], lanes[3]
+    mean, scale, level, slope = lanes[0], lanes[1], lanes[3], lanes[4]
     for start in range(0, len(x), len(mean)):
         end = start + len(mean)
         row, row_x, row_dx = dy[start:end], x[start:end], dx[start:end]

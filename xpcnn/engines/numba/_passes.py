@@ -34,7 +34,7 @@ def clip(x: Array, low: float | None, high: float | None) -> Array:
         return NotImplemented
     order = memory_order(x)
     y, out = new(x, order)
-    _clip(_tasks(out), flatten(x, order), _bound(low), _bound(high), out)
+    _clip(_tasks(out), flatten(x, order), bound(low), bound(high), out)
     return y
 
 
@@ -44,7 +44,7 @@ def clip_dx(dy: Array, y: Array, low: float | None, high: float | None) -> Array
     order = memory_order(y)
     dx, out = new(y, order)
     given = flatten(dy, order), flatten(y, order)
-    _clip_dx(_tasks(out), *given, _bound(low), _bound(high), out)
+    _clip_dx(_tasks(out), *given, bound(low), bound(high), out)
     return dx
 
 
@@ -131,7 +131,7 @@ def _tasks(entries: Array) -> int:
     return -(-entries.size // SHARE)
 
 
-def _bound(value: float | None) -> float:
+def bound(value: float | None) -> float:
     """No bound is NaN, which nothing is beyond."""
     return math.nan if value is None else value
 

@@ -1,68 +1,26 @@
 """The six points of Winograd's algorithm: matrices, and squares of vectors multiplied by them.
 
-    tile = A' ((G w G') * (B' patch B)) A,     * being a product for each of the 36 points.
-
-The matrices evaluate and interpolate polynomials at 0, 2/3, -2/3, 3/2, -3/2 and infinity, which
-round half as much as the usual 0, 1, -1, 2, -2.
-
-Sources: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016; Barabasz et al.,
-"Error analysis and improving the accuracy of Winograd convolution", 2020.
+tile = A' ((G w G') * (B' patch B)) A,     * being a product for each of the 36 points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from functools import partial
-from math import prod
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
+from .. import _toom
+from .._toom import SIDE, Matrix
 from ._vectors import Vectors
 
-SIDE = 6
-"""Rows of a patch, and points; a kernel of K rows makes tiles of SIDE + 1 - K rows."""
+KERNELS = {size: _toom.kernel_to_points(size) for size in (2, 3, 4, 5)}
+"""G, for kernels and, in their gradients, for tiles."""
 
-POINTS = tuple(Fraction(*pair) for pair in ((0, 1), (2, 3), (-2, 3), (3, 2), (-3, 2)))
-"""The finite points; infinity is the sixth."""
-
-Matrix = list[list[Fraction]]
-
-
-def _powers(count: int, divisors: Sequence[Fraction]) -> Matrix:
-    """Each point's powers from 0 to count - 1 over its divisor; for infinity, the last power."""
-    rows = [[x**k / d for k in range(count)] for x, d in zip(POINTS, divisors, strict=True)]
-    return [*rows, [Fraction(k == count - 1) for k in range(count)]]
-
-
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Coefficients, the lowest first, of the product of all (x - root), SIDE of them."""
-    terms = [Fraction(1)]
-    for root in roots:
-        pairs = zip([Fraction(0), *terms], [*terms, Fraction(0)], strict=True)
-        terms = [a - root * b for a, b in pairs]
-    return terms + [Fraction(0)] * (SIDE - len(terms))
-
-
-OTHERS = [[other for other in POINTS if other != x] for x in POINTS]
-DIVISORS = [
-    prod((x - other for other in others), start=Fraction(1))
-    for x, others in zip(POINTS, OTHERS, strict=True)
-]
-
-PATCH = [*map(_polynomial, OTHERS), _polynomial(POINTS)]
-"""B': from a patch's six rows to six points."""
-
-KERNELS = {size: _powers(size, DIVISORS) for size in (2, 3, 4, 5)}
-"""G: from a kernel's rows to six points."""
-
-TILES = {
-    size: [list(row) for row in zip(*_powers(size, [Fraction(1)] * len(POINTS)), strict=True)]
-    for size in (2, 3, 4, 5)
-}
-"""A': from six points to a tile's rows."""
+TILES = {size: _toom.points_to_tile(size) for size in (2, 3, 4, 5)}
+"""A', for tiles and, in their gradients, for kernels."""
 
 
 def _transform(matrices: dict[int, Matrix]) -> Any:
@@ -123,6 +81,6 @@ def _apply(on: Vectors, matrix: Matrix, entries: Sequence[Any]) -> list:
     return results
 
 
-patch_to_points = _transform({SIDE: PATCH})
+patch_to_points = _transform({SIDE: _toom.patch_to_points()})
 kernel_to_points = _transform(KERNELS)
 points_to_tile = _transform(TILES)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -35,47 +35,76 @@ UNROLLED, FEW_ROWS = 4, 8
 the addresses would cost as much as they do. With more rows, registers would not suffice."""
 
 
-def _tile(each_lane: bool) -> Any:
-    """A tile whose `a` is one number for all lanes, or a number for each lane."""
+def _tile(each_lane: bool, ahead: bool = False) -> Any:
+    """A tile whose `a` is one number for all lanes, or a number for each lane.
+
+    One that looks `ahead` asks for the line `fetch_step` bytes further with each product.
+    """
 
     @intrinsic
     def tile(
         context, rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row,
-        lanes, floor,
+        lanes, floor, fetch, fetch_step,
     ):  # fmt: skip
         def generate(context, builder, signature, args):
-            rows, *rest = args
+            rows, *rest, fetch, fetch_step = args
             on = Vectors(builder, floor.bitwidth)
+            fetched = (fetch, fetch_step) if ahead else None
             wide = builder.icmp_signed(">", rest[-2], INT(on.lanes))
             number = builder.add(rows, builder.select(wide, INT(ROWS), INT(0)))
             writers = {
-                rows + ROWS * (vectors - 1): partial(_write, on, rows, vectors, each_lane, *rest)
+                rows + ROWS * (vectors - 1): partial(
+                    _write, on, rows, vectors, each_lane, fetched, *rest
+                )
                 for vectors in range(1, VECTORS + 1)
                 for rows in range(1, ROWS + 1)
             }
             on.choose(number, writers)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 14, floor), generate
+        return types.void(*[types.intp] * 14, floor, types.intp, types.intp), generate
 
     return tile
 
 
-tile = _tile(each_lane=False)
-"""The tile of products of matrices: `a` is broadcast over the lanes.
+_plain, _of_lanes = _tile(each_lane=False), _tile(each_lane=True)
 
-All arguments but `floor` are integers; addresses, and steps between rows, between k and in `runs`,
-count bytes. `runs` is the address of (a offset, b offset) pairs, `lanes` how many lanes are real:
-the others are not written. `b` must be readable in all lanes of the vectors they begin.
-"""
+tile_ahead = _tile(each_lane=False, ahead=True)
+"""As `tile`, while what the next tiles need is on its way: with each product, the processor asks
+for one line of memory, the first at `fetch`, the others `fetch_step` bytes apart."""
 
-tile_of_lanes = _tile(each_lane=True)
-"""The same for channels apart: lane l of `a` meets lane l of `b`."""
+
+@njit
+def tile(
+    rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes, floor
+):
+    """The tile of products of matrices: `a` is broadcast over the lanes.
+
+    All arguments but `floor` are integers; addresses, and steps between rows, between k and in
+    `runs`, count bytes. `runs` is the address of (a offset, b offset) pairs, `lanes` how many lanes
+    are real: the others are not written. `b` must be readable in all lanes of the vectors they
+    begin.
+    """
+    _plain(
+        rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes,
+        floor, 0, 0,
+    )  # fmt: skip
+
+
+@njit
+def tile_of_lanes(
+    rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes, floor
+):
+    """The same for channels apart: lane l of `a` meets lane l of `b`."""
+    _of_lanes(
+        rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes,
+        floor, 0, 0,
+    )  # fmt: skip
 
 
 def _write(
-    on: Vectors, rows: int, vectors: int, each_lane: bool, a, a_row, a_step, b, b_step, runs,
-    n_runs, length, init, init_row, c, c_row, lanes, floor,
+    on: Vectors, rows: int, vectors: int, each_lane: bool, fetched, a, a_row, a_step, b, b_step,
+    runs, n_runs, length, init, init_row, c, c_row, lanes, floor,
 ) -> None:  # fmt: skip
     builder, vector = on.builder, INT(VECTOR_BYTES)
     at_once = UNROLLED if rows <= FEW_ROWS else 1
@@ -89,6 +118,8 @@ def _write(
         a_k = builder.add(a_run, builder.mul(k, a_step))
         b_k = builder.add(b_run, builder.mul(k, b_step))
         right = [on.load(on.at(b_k, (vector, v))) for v in range(vectors)]
+        if fetched:
+            on.prefetch(builder.add(fetched[0], builder.mul(k, fetched[1])))
         for p in range(rows):
             a_p = on.at(a_k, (a_row, p))
             if each_lane:
@@ -110,8 +141,9 @@ def _write(
         if at_once > 1:
             with cgutils.for_range_slice(builder, whole, length, INT(1), INT) as (k, _):
                 multiply(a_run, b_run, k)
-    least = on.splat(floor)
+    least, values = on.splat(floor), {}
     for (p, v), total in sums.items():
         start = on.load(on.at(init, (init_row, p), (vector, v)), masks[v])
-        value = on.at_least(builder.fadd(builder.load(total), start), least)
+        values[p, v] = on.at_least(builder.fadd(builder.load(total), start), least)
+    for (p, v), value in values.items():  # after all loads, which stores so close would delay
         on.store(value, on.at(c, (c_row, p), (vector, v)), masks[v])

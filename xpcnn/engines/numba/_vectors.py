@@ -9,7 +9,7 @@ import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils
 
-INT = ir.IntType(64)
+INT, INT32 = ir.IntType(64), ir.IntType(32)
 
 
 def _registers() -> tuple[int, int]:
@@ -69,8 +69,8 @@ class Vectors:
     def mask(self, count: Any, skipped: int = 0) -> Any:
         """Which lanes are below `count`, those of `skipped` vectors before being counted too."""
         numbers = [skipped * self.lanes + lane for lane in range(self.lanes)]
-        numbers = ir.Constant(ir.VectorType(INT, self.lanes), numbers)
-        return self.builder.icmp_signed("<", numbers, self.splat(count))
+        numbers = ir.Constant(ir.VectorType(INT32, self.lanes), numbers)
+        return self.builder.icmp_signed("<", numbers, self.splat(self.builder.trunc(count, INT32)))
 
     def load(self, address: Any, mask: Any = None) -> Any:
         """The vector there; with a mask, only its lanes are read, the others are 0."""
@@ -78,18 +78,30 @@ class Vectors:
         if mask is None:
             return self.builder.load(pointer, align=self.size)
         zero = ir.Constant(self.vector, None)
-        align = ir.IntType(32)(self.size)
+        align = INT32(self.size)
         return self._call("masked.load", self.vector, pointer, align, mask, zero)
+
+    def prefetch(self, address: Any) -> None:
+        """Ask for the line there, without waiting for it; the address need not be valid."""
+        args = [
+            self.pointer(address, ir.IntType(8)),
+            INT32(0),
+            INT32(2),
+            INT32(1),
+        ]  # to read, into L2, as data
+        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+        name = "llvm.prefetch.p0"
+        self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), args)
 
     def gather(self, address: Any, step: Any, mask: Any) -> Any:
         """One number each `step` bytes from the address on, as a vector."""
         pointers, zero = self._pointers(address, step), ir.Constant(self.vector, None)
-        align = ir.IntType(32)(self.size)
+        align = INT32(self.size)
         return self._call("masked.gather", self.vector, pointers, align, mask, zero)
 
     def store(self, value: Any, address: Any, mask: Any = None) -> None:
         """Write the lanes of the mask."""
-        pointer, align = self.pointer(address, self.vector), ir.IntType(32)(self.size)
+        pointer, align = self.pointer(address, self.vector), INT32(self.size)
         if mask is None:
             self.builder.store(value, pointer, align=self.size)
         else:
@@ -117,7 +129,7 @@ class Vectors:
 
     def _shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
         """The lanes of a, then b, by their numbers."""
-        numbers = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), order)
+        numbers = ir.Constant(ir.VectorType(INT32, self.lanes), order)
         return self.builder.shuffle_vector(a, b, numbers)
 
     def _pointers(self, address: Any, step: Any) -> Any:

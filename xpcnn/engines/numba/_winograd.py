@@ -167,7 +167,7 @@ def convolve_by_blocks(first, last, w, patches, bias, floor, y, tiling, at_once)
 
 @kernel(read(5), read(5), write(4), ints(6), INT, INT)
 def correlate_by_tiles(first, last, x, dy, points, tiling, at_once, splits):
-    """points (chunks, blocks, 36, C and lanes), to which each chunk adds its patches times dy's tiles.
+    """Add each chunk's patches times dy's tiles to its points (chunks, blocks, 36, C and lanes).
 
     Tasks are chunks and splits of the blocks.
     """
@@ -275,7 +275,7 @@ def open_patches(patches, scratch, x, tiling, start, count):
 
 @njit
 def open_tiles(right, edge, dy, tiling, start, count, block):
-    """right (36, tiles and lanes): the points of a block of `count` tiles of dy, taken as kernels."""
+    """right (36, tiles and lanes): the points of a block of dy's tiles, taken as kernels."""
     size, none = dy.itemsize, dy.dtype.type(-np.inf)
     step, side = VECTOR_BYTES // size, SIDE + 1 - tiling[3]
     zeros, first_lane = np.zeros(step, dy.dtype), block * BLOCK_BYTES // size
@@ -320,10 +320,11 @@ def multiply(patches, points, channels, sums, count):
             for t in range(0, count, ROWS):
                 c = sums[point].ctypes.data + t * BLOCK_BYTES
                 init, init_row = (c, BLOCK_BYTES) if part else (zeros.ctypes.data, 0)
+                a = patches[point].ctypes.data + t * row_bytes + channel * size
+                b = points[point].ctypes.data + channel * BLOCK_BYTES
                 tile(
-                    min(ROWS, count - t), patches[point].ctypes.data + t * row_bytes + channel * size,
-                    row_bytes, size, points[point].ctypes.data + channel * BLOCK_BYTES, BLOCK_BYTES,
-                    runs.ctypes.data, 1, n, init, init_row, c, BLOCK_BYTES, lanes, none,
+                    min(ROWS, count - t), a, row_bytes, size, b, BLOCK_BYTES, runs.ctypes.data,
+                    1, n, init, init_row, c, BLOCK_BYTES, lanes, none,
                 )  # fmt: skip
 
 

@@ -19,7 +19,10 @@ from ..settings import current
 BLOCK = 4 * 2**20
 """Bytes to work on at a time: few enough for a core's cache, enough to make calls worth while."""
 
-SHORT = 16
+CACHE_LINE = 64
+"""Bytes."""
+
+SHORT = 8
 """Numbers of a kernel row that are too few to be copied by themselves."""
 
 FEW_CHANNELS = 8
@@ -48,16 +51,14 @@ def boxes(
         yield tuple(slice(start, min(start + size, n)) for start, size, n in pairs)
 
 
-def boxes_of_outputs(
-    x: Array, y: Array, window: Window, each: int, least: int = 0
-) -> Iterator[Box]:
-    """Boxes of y (N, *out, O) that fit a block, at `each` numbers an output and all x they read."""
+def boxes_of_outputs(x: Array, window: Window, each: int, least: int = 0) -> Iterator[Box]:
+    """Boxes of outputs (N, *out) that fit a block, at `each` numbers an output and all x read."""
 
     def bytes_of(sizes: Sequence[int]) -> int:
         inputs = sizes[0] * product(spanned(window, sizes[1:])) * x.shape[-1]
         return (product(sizes) * each + inputs) * x.itemsize
 
-    return boxes(y.shape[:-1], bytes_of, least)
+    return boxes((len(x), *window.out_size), bytes_of, least)
 
 
 def reads(x: Array, window: Window, box: Box) -> Array:
@@ -85,6 +86,14 @@ def spanned(window: Window, outs: Sequence[int]) -> tuple[int, ...]:
     """Sizes of the input that `outs` neighbouring outputs span along each axis."""
     axes = zip(outs, window.stride, window.span, strict=True)
     return tuple((n - 1) * stride + span for n, stride, span in axes)
+
+
+def aligned(shape: Sequence[int], dtype: np.dtype) -> Array:
+    """An array, unset, that starts on a cache line: small products read it as it lies."""
+    size = product(shape) * dtype.itemsize
+    room = np.empty(size + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def has_short_rows(window: Window, channels: int) -> bool:

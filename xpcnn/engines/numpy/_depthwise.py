@@ -1,7 +1,7 @@
 """Depthwise convolutions: sums over kernel places of each channel by itself, in one einsum.
 
-Its inner loop multiplies and adds along memory. Where the stride is 1, a whole row of outputs is
-one run of it, channels and columns together, with the weights repeated for each column.
+Its inner loop multiplies and adds along memory. Where the stride is 1, neighbouring outputs of a
+row are one run of it, channels and columns together, with the weights repeated for each column.
 """
 
 from __future__ import annotations
@@ -12,27 +12,33 @@ import numpy as np
 
 from ..._xp import Array
 from ...window import Window
-from ._blocks import Box, boxes_of_outputs, reads
+from ._blocks import boxes_of_outputs, reads
+
+RUN = 1024
+"""Numbers of a run of outputs: more, and what several kernel places use again leaves the cache."""
 
 
-def convolve(x: Array, w: Array, window: Window, y: Array) -> Iterator[Box]:
+def convolve(x: Array, w: Array, window: Window, y: Array) -> Iterator[Array]:
     """Set y (N, *out, O) to the convolution of x (N, *in, C) by w (O, 1, *kernel).
 
-    Yields every box once set.
+    Yields every piece once set.
     """
-    times, rank = w.shape[0] // x.shape[-1], window.rank
-    rows = [_repeated(w[i::times, 0], window) for i in range(times)]
-    for box in boxes_of_outputs(x, y, window, 2 * y.shape[-1]):
-        seen = _rows(reads(x, window, box), window)
+    channels, times, rank = x.shape[-1], w.shape[0] // x.shape[-1], window.rank
+    by_place = np.moveaxis(w[:, 0], 0, -1)
+    for box in boxes_of_outputs(x, window, 2 * y.shape[-1]):
+        view = reads(x, window, box)
+        together = _together(window, view.shape[rank], RUN // channels)
+        seen = _rows(view, window, together)
         places, outputs = _labels(seen, rank)
-        for i, row in enumerate(rows):
+        for i in range(times):
             to = y[box][..., i::times]
-            arguments = seen, range(seen.ndim), row[..., : seen.shape[-1]], places, outputs
+            weights = np.ascontiguousarray(np.tile(by_place[..., i::times], together))
+            arguments = seen, range(seen.ndim), weights, places, outputs
             if to.flags.c_contiguous:
                 np.einsum(*arguments, out=to.reshape(*seen.shape[:rank], *seen.shape[2 * rank :]))
             else:
                 to[...] = np.einsum(*arguments).reshape(to.shape)
-        yield box
+        yield y[box]
 
 
 def weight_gradient(x: Array, dy: Array, window: Window) -> Array:
@@ -40,8 +46,9 @@ def weight_gradient(x: Array, dy: Array, window: Window) -> Array:
     channels, out_channels, rank = x.shape[-1], dy.shape[-1], window.rank
     times = out_channels // channels
     dw = np.zeros((out_channels, 1, *window.kernel), x.dtype)
-    for box in boxes_of_outputs(x, dy, window, 2 * out_channels):
-        seen = _rows(reads(x, window, box), window)
+    for box in boxes_of_outputs(x, window, 2 * out_channels):
+        view = reads(x, window, box)
+        seen = _rows(view, window, _together(window, view.shape[rank], view.shape[rank]))
         places, outputs = _labels(seen, rank)
         for i in range(times):
             piece = dy[box][..., i::times].reshape(*seen.shape[:rank], *seen.shape[2 * rank :])
@@ -51,26 +58,21 @@ def weight_gradient(x: Array, dy: Array, window: Window) -> Array:
     return dw
 
 
-def _repeated(w: Array, window: Window) -> Array:
-    """Weights (C, *kernel) as (*kernel, row of outputs)."""
-    w = np.moveaxis(w, 0, -1)[..., None, :]
-    if window.stride[-1] == 1:
-        return np.tile(w, (window.out_size[-1], 1)).reshape(*window.kernel, -1)
-    return np.ascontiguousarray(w)
+def _together(window: Window, columns: int, most: int) -> int:
+    """How many neighbouring outputs to take as one run: a divisor of a row's, `most` at most."""
+    if window.stride[-1] > 1:
+        return 1
+    return next(n for n in range(max(1, min(columns, most)), 0, -1) if columns % n == 0)
 
 
-def _rows(view: Array, window: Window) -> Array:
-    """What outputs read as (n, all axes of out but the last, *kernel, row of outputs).
-
-    A row is (columns, C), or (columns * C,) where these are one run in memory.
-    """
+def _rows(view: Array, window: Window, together: int) -> Array:
+    """What outputs read as (n, all axes of out but the last, *kernel, runs, a run of outputs)."""
     view = np.moveaxis(view, window.rank, -2)
-    if window.stride[-1] == 1:
-        return view.reshape(*view.shape[:-2], -1)
-    return view
+    columns, channels = view.shape[-2:]
+    return view.reshape(*view.shape[:-2], columns // together, together * channels)
 
 
 def _labels(seen: Array, rank: int) -> tuple[list[int], list[int]]:
-    """The axes of kernel places with a row, and those of outputs."""
+    """The axes of kernel places with a run, and those of outputs."""
     axes = list(range(seen.ndim))
-    return axes[rank:], axes[:rank] + axes[2 * rank :]
+    return [*axes[rank : 2 * rank], axes[-1]], axes[:rank] + axes[2 * rank :]

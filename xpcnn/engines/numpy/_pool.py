@@ -1,7 +1,7 @@
 """Pooling, in boxes that stay in the cache: for each kernel place, one strided slice of the input.
 
-Which place held a maximum is found by counting the places before it, in single bytes, and gradients
-are masked as integers: NumPy does either many times faster than it copies under a mask.
+Which place held a maximum is found by counting the places before it, in single bytes: NumPy does
+that many times faster than it copies under a mask. Gradients of maxima are added by their indices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .. import Divisor, generic
 from ._blocks import Box, boxes
 
 BYTES_OF_INDEXING = 24
-"""What temporaries take for each output: numbers of places, and values masked."""
+"""What temporaries take for each output: numbers of places, and values."""
 
 
 def max_pool(x: Array, window: Window, indices: bool = False) -> tuple[Array, Array | None]:
@@ -36,15 +36,19 @@ def max_pool(x: Array, window: Window, indices: bool = False) -> tuple[Array, Ar
 
 
 def max_pool_dx(dy: Array, indices: Array, window: Window) -> Array:
-    once = _reads_once(window)
-    dx = _like(dy, window.in_size, None if once else 0, dy.dtype)
-    for part, around, grads, to, found in _planes(window, dy, dx, indices):
-        bits = grads.view(f"i{grads.itemsize}")
-        held_at = np.subtract(found, _corners(part, around), dtype=np.int64).astype(np.int32)
-        for (_, outputs, inputs), place in zip(part.taps, _flat_places(part), strict=True):
-            here = held_at[(*around, *outputs)] == place
-            share = (bits[(*around, *outputs)] * here).view(grads.dtype)
-            _give(share, to[(*around, *inputs)], once)
+    dx = _like(dy, window.in_size, 0, dy.dtype)
+    from_image, from_channel, *_, from_place = (step // dx.itemsize for step in dx.strides)
+    starts = np.add.outer(from_image * np.arange(len(dy)), from_channel * np.arange(dy.shape[1]))
+    starts = starts.reshape(*starts.shape, *(1,) * window.rank)
+    arrays = [dx, dy, indices, np.broadcast_to(starts, dy.shape)]
+    if _channels_last(dy):
+        arrays = [np.moveaxis(array, 1, -1) for array in arrays]
+    memory, *given = arrays
+    for box in boxes(given[0].shape, lambda sizes: product(sizes) * BYTES_OF_INDEXING):
+        grads, found, start = (array[box] for array in given)
+        at = np.multiply(found, from_place, dtype=np.intp)
+        at += start
+        np.add.at(memory.reshape(-1), at.reshape(-1), grads.reshape(-1))
     return dx
 
 
