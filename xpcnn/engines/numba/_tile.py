@@ -141,9 +141,13 @@ def _write(
         if at_once > 1:
             with cgutils.for_range_slice(builder, whole, length, INT(1), INT) as (k, _):
                 multiply(a_run, b_run, k)
-    least, values = on.splat(floor), {}
-    for (p, v), total in sums.items():
+    least = on.splat(floor)
+
+    def total_at(p: int, v: int) -> Any:
         start = on.load(on.at(init, (init_row, p), (vector, v)), masks[v])
-        values[p, v] = on.at_least(builder.fadd(builder.load(total), start), least)
-    for (p, v), value in values.items():  # after all loads, which stores so close would delay
-        on.store(value, on.at(c, (c_row, p), (vector, v)), masks[v])
+        return on.at_least(builder.fadd(builder.load(sums[p, v]), start), least)
+
+    # rows of one vector may lie so close that a load after the store beside it would wait for it
+    for together in [places] if vectors == 1 else [[place] for place in places]:
+        for value, (p, v) in [(total_at(*place), place) for place in together]:
+            on.store(value, on.at(c, (c_row, p), (vector, v)), masks[v])
