@@ -235,3 +235,15 @@ def test_channels_last_memory_is_kept(options):
         y, pull = xpcnn.vjp(ops.conv2d, x, w, **options)
         dx = pull(view(normal(y.shape)[0], "channels last"))[0]
     assert channels_last(x) and channels_last(y) and channels_last(dx)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outputs_that_do_not_read_it_stay_finite(engine, value):
+    """Of a NaN or an infinity; with Winograd's algorithm, a whole tile would read it."""
+    x, w = normal((2, 3, 12, 12), (4, 3, 3, 3), dtype=np.float32)
+    x[0, 1, 5, 5] = value
+    with xpcnn.use(engine, winograd=False), np.errstate(invalid="ignore"):
+        y, pull = xpcnn.vjp(ops.conv2d, x, w, padding=1, wrt=("x",))
+        dx = pull(np.where(np.isfinite(y), np.float32(1), np.float32(value)))[0]
+    assert (~np.isfinite(y)).sum() == 4 * 9
+    assert (~np.isfinite(dx)).sum() == 3 * 25

@@ -347,7 +347,7 @@ ops.relu(np.ones((4, 4, 32, 32), np.float32))
 
 
 def test_compiling_is_announced_and_kept_on_disk(tmp_path):
-    told = "xpcnn INFO compiling the kernel _clip(float32); it is kept on disk for the next time"
+    told = "xpcnn INFO compiling the kernel _clip(float32); it is kept on disk where that can be"
     assert run(CLIP, NUMBA_CACHE_DIR=str(tmp_path)).splitlines() == [told]
     assert run(CLIP, NUMBA_CACHE_DIR=str(tmp_path)) == ""
 

@@ -186,3 +186,10 @@ def test_bad_calls_say_what_is_wrong(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
+def test_numpys_integers_fold_in_as_pythons(kind):
+    key = random.key(12345678901234)
+    folded = random.fold_in(key, kind(5))
+    assert folded == random.fold_in(key, 5) and [type(part) for part in folded] == [int, int]

@@ -75,7 +75,7 @@ def fold_in(key: Key, i: int | Array) -> Key:
     if _is_int(i) and not 0 <= i < 1 << 31:
         raise ValueError(f"fold_in: i must lie in [0, 2**31); it is {i}")
     if not arrays:
-        return _threefry_of_ints(key, (i, FOLD))
+        return _threefry_of_ints(key, (int(i), FOLD))
     xp, device = namespace(arrays[0]), device_of(arrays[0])
     first, second = threefry(_spread(key, xp, device), _spread((i, FOLD), xp, device))
     return xp.reshape(first, ()), xp.reshape(second, ())

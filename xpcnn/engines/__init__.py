@@ -11,6 +11,7 @@ Source: the three verbs are NNlib.jl's conv, grad conv data and grad conv filter
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -129,7 +130,7 @@ def _engines(x: Array) -> Iterator[ModuleType]:
             f"they have {', '.join(names)}"
         )
     if forced and _engine(forced) is None:
-        raise ValueError(f"use({forced!r}): {forced} is not installed; pip install {forced}")
+        raise ValueError(f"use({forced!r}): {forced} cannot be imported; pip install {forced}")
     for name in names[names.index(forced) :] if forced else names:
         if engine := _engine(name):
             yield engine
@@ -137,7 +138,13 @@ def _engines(x: Array) -> Iterator[ModuleType]:
 
 @functools.cache
 def _engine(name: str) -> ModuleType | None:
-    """The engine's module; None where what it needs is not installed."""
+    """The engine's module; None where what it needs is not installed, or not for this NumPy."""
     if name in OPTIONAL and find_spec(name) is None:
         return None
-    return import_module(f".{name}", __name__)
+    try:
+        return import_module(f".{name}", __name__)
+    except ImportError as error:
+        if name not in OPTIONAL:
+            raise
+        logging.getLogger("xpcnn").warning("going on without %s: %s", name, error)
+        return None

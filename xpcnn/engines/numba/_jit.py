@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -72,7 +73,8 @@ def kernel(*arguments: Any) -> Callable:
             entry = numba.from_dtype(dtype)
             given = [a if isinstance(a, types.Type) else a(entry) for a in arguments]
             made: Any = numba.njit(nogil=True)(function)
-            made._cache = _Cache(function)
+            with contextlib.suppress(RuntimeError):  # where no folder may be written: not kept
+                made._cache = _Cache(function)
             name = f"{function.__name__}({dtype})"
             with event.install_listener("numba:compile", _Announce(name)):
                 made.compile(types.void(INT, INT, *given))
@@ -113,7 +115,7 @@ class _Announce(event.Listener):
 
     def on_start(self, event: Any) -> None:
         if self.name:
-            log.info("compiling the kernel %s; it is kept on disk for the next time", self.name)
+            log.info("compiling the kernel %s; it is kept on disk where that can be", self.name)
         self.name = ""
 
     def on_end(self, event: Any) -> None:
@@ -139,11 +141,10 @@ def spread(function: Callable, tasks: int, *arguments: Any) -> None:
     share = -(-(tasks - probe) // (count * SHARES))
     starts = iter(range(probe, tasks, share))
 
-    def work() -> None:
-        for first in starts:
-            function(first, min(first + share, tasks), *arguments)
+    def do(first: int) -> None:
+        function(first, min(first + share, tasks), *arguments)
 
-    _together(work, count - 1)
+    _work_off(do, starts, count - 1)
 
 
 PROBES, SHARES = 16, 4
@@ -153,23 +154,26 @@ WAKING = 2e-4
 """Seconds of work that are worth waking a thread, which takes about a quarter of that."""
 
 
-def _together(work: Callable[[], None], others: int) -> None:
-    """Call `work` here and in so many other threads; what one of them raises is raised here."""
+def _work_off(do: Callable[[int], None], starts: Iterator[int], others: int) -> None:
+    """Call `do` of every start, here and in so many other threads; raise what one raises."""
     joined: list[None] = []
     done: SimpleQueue = SimpleQueue()
 
     def join() -> None:
         joined.append(None)
+        error: BaseException | None = None
         try:
-            work()
-        except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
+            for start in starts:
+                do(start)
+        except BaseException as raised:
+            error = raised
+        for _ in starts:  # nothing is begun after an error
+            pass
+        done.put(error)
 
     for _ in range(others):
         _queue().put(join)
-    work()  # whoever has not joined when this is done will find no work, and is not waited for
+    join()  # whoever has not joined by its end will find no work, and is not waited for
     for error in [done.get() for _ in joined]:
         if error:
             raise error

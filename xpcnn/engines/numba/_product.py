@@ -17,7 +17,7 @@ LEAST = 2**17
 """Products of numbers from which on BLAS would call its threads."""
 
 ROW = 64
-"""Pixels of a row, about, into which the rows of a matrix are cut: the more, the more tasks."""
+"""Pixels of a row into which those of a matrix are cut, or half or twice as many, if they can."""
 
 POINTWISE: Geometry = (1,) * 9 + (0,) * 3
 
@@ -40,7 +40,8 @@ def _copied(a: Array, b: Array) -> int:
 def _product(a: Array, b: Array) -> Array:
     (pixels, channels), out_channels = a.shape, b.shape[1]
     c = np.empty((pixels, out_channels), a.dtype)
-    rows = next(n for n in range(max(1, pixels // ROW), pixels + 1) if pixels % n == 0)
+    about = range(max(1, pixels // (2 * ROW)), 2 * pixels // ROW + 1)
+    rows = next((n for n in about if pixels % n == 0), 1)
     image = np.ascontiguousarray(a).reshape(1, 1, rows, -1, channels)
     weights = b.T.reshape(1, out_channels, channels, 1, 1, 1)
     _direct.forward(image, weights, None, POINTWISE, c.reshape(1, 1, rows, -1, out_channels))

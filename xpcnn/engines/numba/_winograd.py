@@ -6,7 +6,7 @@ is the same with a tile of dy for a kernel, and the kernel's places for outputs.
 
 Of patches and weights, one side's points are kept, those which take less memory; the other's are
 made for a task at a time, while the cache has them: *by tiles* or *by blocks* of output channels.
-The error is about 1e-6 of the largest entry, see `_points`.
+On normal data the error stays within 4e-6 of the largest entry; an infinity makes NaN of its tile.
 """
 
 from __future__ import annotations
