@@ -17,7 +17,7 @@ from numba import njit
 
 from ..._xp import Array
 from ._bands import Geometry, band_shape, open_band, unit_at
-from ._jit import BOOL, INT, ints, kernel, number, read, threads, write
+from ._jit import BOOL, INT, ints, kernel, read, threads, write
 from ._moves import gather, move, move_real, transpose
 from ._tile import BLOCK_BYTES, LONG, tile, tile_ahead, tile_of_lanes
 from ._vectors import ROWS, VECTOR_BYTES
@@ -76,7 +76,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
     parts = plan.units * plan.groups
     splits = splits_of(plan.blocks, parts)
     convolve(
-        parts * splits, x, packed, bias, x.dtype.type(-np.inf), y, window, plan.channels,
+        parts * splits, x, packed, bias, y, window, plan.channels,
         plan.per_group, plan.rows, splits, plan.apart, plan.in_place,
     )  # fmt: skip
 
@@ -171,14 +171,14 @@ def split(count, parts, part):
     return start, count * (part + 1) // parts - start
 
 
-@kernel(read(5), read(4), read(2), number, write(5), ints(12), INT, INT, INT, INT, BOOL, BOOL)
+@kernel(read(5), read(4), read(2), write(5), ints(12), INT, INT, INT, INT, BOOL, BOOL)
 def convolve(
-    first, last, x, packed, bias, floor, y, window, channels, per_group, rows, splits, apart,
+    first, last, x, packed, bias, y, window, channels, per_group, rows, splits, apart,
     in_place,
 ):  # fmt: skip
     """y (N, OD, OH, OW, O) from x (N, D, H, W, C): tasks are units, groups, splits of O."""
     groups, blocks, terms, lanes = packed.shape
-    size, none = x.itemsize, x.dtype.type(-np.inf)
+    size, zero = x.itemsize, x.dtype.type(0)
     _, out_planes, out_rows, out_columns, _ = y.shape
     shape = band_shape(window, rows, out_columns, 0 if in_place else channels)
     band = np.empty(shape, x.dtype)
@@ -207,7 +207,6 @@ def convolve(
             for piece in range(pieces * parts):
                 first_run, runs_here = split(offsets.size, pieces, piece // parts)
                 place, terms_here = split(length, parts, piece % parts)
-                least = floor if piece == pieces * parts - 1 else none
                 for row in range(count):
                     c = y.ctypes.data + image * y.strides[0] + plane * y.strides[1]
                     c += (top + row) * y.strides[2] + channel * y.strides[4]
@@ -220,14 +219,14 @@ def convolve(
                             tile_of_lanes(
                                 n, a_here, window[5] * a_column, window[8] * a_column, b,
                                 BLOCK_BYTES, runs.ctypes.data + first_run * 16, runs_here, length,
-                                init, init_row, c_here, y.strides[3], real, least,
+                                init, init_row, c_here, y.strides[3], real, zero,
                             )  # fmt: skip
                         else:
                             tile(
                                 n, a_here + place * size, window[5] * a_column, size,
                                 b + place * BLOCK_BYTES, BLOCK_BYTES,
                                 runs.ctypes.data + first_run * 16, runs_here, terms_here, init,
-                                init_row, c_here, y.strides[3], real, least,
+                                init_row, c_here, y.strides[3], real, zero,
                             )  # fmt: skip
 
 
@@ -283,7 +282,7 @@ def correlate(first, last, x, dy, sums, window, channels, per_group, rows, split
     Tasks are chunks, groups and splits of the blocks.
     """
     chunks, groups, blocks, terms, lanes = sums.shape
-    size, floor = x.itemsize, x.dtype.type(-np.inf)
+    size, zero = x.itemsize, x.dtype.type(0)
     images, out_planes, out_rows, out_columns, _ = dy.shape
     units = images * out_planes * -(-out_rows // rows)
     shape = band_shape(window, rows, out_columns, 0 if in_place else channels)
@@ -330,7 +329,7 @@ def correlate(first, last, x, dy, sums, window, channels, per_group, rows, split
                     tile_ahead(
                         n, left[part].ctypes.data, size, ROWS * size, b, b_step,
                         runs.ctypes.data, 1, places.size, c, BLOCK_BYTES, c, BLOCK_BYTES, real,
-                        floor, fetch, fetch_step,
+                        zero, fetch, fetch_step,
                     )  # fmt: skip
 
 
@@ -378,7 +377,7 @@ def _fill_left(left, start, pieces, places):
 def correlate_apart(first, last, x, dy, sums, window, rows, splits, in_place):
     """The same for channels apart: lanes are channels of x and of dy."""
     chunks, _, blocks, terms, lanes = sums.shape
-    size, floor, channels = x.itemsize, x.dtype.type(-np.inf), x.shape[4]
+    size, zero, channels = x.itemsize, x.dtype.type(0), x.shape[4]
     images, out_planes, out_rows, out_columns, _ = dy.shape
     units = images * out_planes * -(-out_rows // rows)
     shape = band_shape(window, rows, out_columns, 0 if in_place else channels)
@@ -410,7 +409,7 @@ def correlate_apart(first, last, x, dy, sums, window, rows, splits, in_place):
                         n, start + offsets[run] + place * window[8] * a_column + lane * size,
                         window[8] * a_column, window[5] * a_column, right.ctypes.data,
                         BLOCK_BYTES, runs.ctypes.data, count, out_columns, c, BLOCK_BYTES, c,
-                        BLOCK_BYTES, real, floor,
+                        BLOCK_BYTES, real, zero,
                     )  # fmt: skip
 
 

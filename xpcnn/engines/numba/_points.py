@@ -28,39 +28,38 @@ def _transform(matrices: dict[int, Matrix]) -> Any:
 
     The first argument chooses the matrix. Entry (i, j) of the square is the vector at address
     from_ + i * from_row + j * from_column, with `from_lanes` real lanes; results go likewise, plus
-    the vector at `init`, at least `floor`.
+    the vector at `init`. `zero` tells the entries' type.
     """
 
     @intrinsic
     def transform(
         context, size, from_, from_row, from_column, from_lanes, to, to_row, to_column, to_lanes,
-        init, floor,
+        init, zero,
     ):  # fmt: skip
         def generate(context, builder, signature, args):
-            number, *rest = args
-            on = Vectors(builder, floor.bitwidth)
+            number, *rest, _ = args
+            on = Vectors(builder, zero.bitwidth)
             on.choose(number, {n: partial(_write, on, m, *rest) for n, m in matrices.items()})
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 10, floor), generate
+        return types.void(*[types.intp] * 10, zero), generate
 
     return transform
 
 
 def _write(
     on: Vectors, matrix: Matrix, from_, from_row, from_column, from_lanes, to, to_row, to_column,
-    to_lanes, init, floor,
+    to_lanes, init,
 ) -> None:  # fmt: skip
     read, written, count = on.mask(from_lanes), on.mask(to_lanes), len(matrix[0])
-    init, floor = on.load(init, written), on.splat(floor)
+    init = on.load(init, written)
     columns = []
     for j in range(count):
         places = [on.at(from_, (from_row, i), (from_column, j)) for i in range(count)]
         columns.append(_apply(on, matrix, [on.load(place, read) for place in places]))
     for i, row in enumerate(zip(*columns, strict=True)):
         for j, value in enumerate(_apply(on, matrix, row)):
-            value = on.at_least(on.builder.fadd(value, init), floor)
-            on.store(value, on.at(to, (to_row, i), (to_column, j)), written)
+            on.store(on.builder.fadd(value, init), on.at(to, (to_row, i), (to_column, j)), written)
 
 
 def _apply(on: Vectors, matrix: Matrix, entries: Sequence[Any]) -> list:

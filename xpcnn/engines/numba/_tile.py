@@ -1,6 +1,6 @@
 """The one inner loop of all convolutions: a tile of sums of products, held in vector registers.
 
-    c[p, l] = max(floor, init[p, l] + sum over runs r and k of a[p, r, k] * b[r, k, l])
+    c[p, l] = init[p, l] + sum over runs r and k of a[p, r, k] * b[r, k, l]
 
 for p in a few rows (output pixels, or kernel places) and l in one or two vectors of lanes
 (channels).
@@ -44,13 +44,13 @@ def _tile(each_lane: bool, ahead: bool = False) -> Any:
     @intrinsic
     def tile(
         context, rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row,
-        lanes, floor, fetch, fetch_step,
+        lanes, zero, fetch, fetch_step,
     ):  # fmt: skip
         def generate(context, builder, signature, args):
-            rows, *rest, fetch, fetch_step = args
-            on = Vectors(builder, floor.bitwidth)
+            rows, *rest, _, fetch, fetch_step = args
+            on = Vectors(builder, zero.bitwidth)
             fetched = (fetch, fetch_step) if ahead else None
-            wide = builder.icmp_signed(">", rest[-2], INT(on.lanes))
+            wide = builder.icmp_signed(">", rest[-1], INT(on.lanes))
             number = builder.add(rows, builder.select(wide, INT(ROWS), INT(0)))
             writers = {
                 rows + ROWS * (vectors - 1): partial(
@@ -62,7 +62,7 @@ def _tile(each_lane: bool, ahead: bool = False) -> Any:
             on.choose(number, writers)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 14, floor, types.intp, types.intp), generate
+        return types.void(*[types.intp] * 14, zero, types.intp, types.intp), generate
 
     return tile
 
@@ -76,35 +76,35 @@ for one line of memory, the first at `fetch`, the others `fetch_step` bytes apar
 
 @njit
 def tile(
-    rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes, floor
+    rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes, zero
 ):
     """The tile of products of matrices: `a` is broadcast over the lanes.
 
-    All arguments but `floor` are integers; addresses, and steps between rows, between k and in
-    `runs`, count bytes. `runs` is the address of (a offset, b offset) pairs, `lanes` how many lanes
-    are real: the others are not written. `b` must be readable in all lanes of the vectors they
-    begin.
+    All arguments are integers but `zero`, which tells the entries' type; addresses, and steps
+    between rows, between k and in `runs`, count bytes. `runs` is the address of (a offset, b
+    offset) pairs, `lanes` how many lanes are real: the others are not written. `b` must be readable
+    in all lanes of the vectors they begin.
     """
     _plain(
         rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes,
-        floor, 0, 0,
+        zero, 0, 0,
     )  # fmt: skip
 
 
 @njit
 def tile_of_lanes(
-    rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes, floor
+    rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes, zero
 ):
     """The same for channels apart: lane l of `a` meets lane l of `b`."""
     _of_lanes(
         rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes,
-        floor, 0, 0,
+        zero, 0, 0,
     )  # fmt: skip
 
 
 def _write(
     on: Vectors, rows: int, vectors: int, each_lane: bool, fetched, a, a_row, a_step, b, b_step,
-    runs, n_runs, length, init, init_row, c, c_row, lanes, floor,
+    runs, n_runs, length, init, init_row, c, c_row, lanes,
 ) -> None:  # fmt: skip
     builder, vector = on.builder, INT(VECTOR_BYTES)
     at_once = UNROLLED if rows <= FEW_ROWS else 1
@@ -141,11 +141,10 @@ def _write(
         if at_once > 1:
             with cgutils.for_range_slice(builder, whole, length, INT(1), INT) as (k, _):
                 multiply(a_run, b_run, k)
-    least = on.splat(floor)
 
     def total_at(p: int, v: int) -> Any:
         start = on.load(on.at(init, (init_row, p), (vector, v)), masks[v])
-        return on.at_least(builder.fadd(builder.load(sums[p, v]), start), least)
+        return builder.fadd(builder.load(sums[p, v]), start)
 
     # rows of one vector may lie so close that a load after the store beside it would wait for it
     for together in [places] if vectors == 1 else [[place] for place in places]:

@@ -123,10 +123,6 @@ class Vectors:
                 rows[i], rows[i + half] = (self._shuffle(*pair, order) for order in (low, high))
         return rows
 
-    def at_least(self, value: Any, floor: Any) -> Any:
-        """The larger of two vectors, NaN where `value` is."""
-        return self.builder.select(self.builder.fcmp_ordered("<=", value, floor), floor, value)
-
     def _shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
         """The lanes of a, then b, by their numbers."""
         numbers = ir.Constant(ir.VectorType(INT32, self.lanes), order)

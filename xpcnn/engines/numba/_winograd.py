@@ -19,7 +19,7 @@ from numba import njit
 from ..._xp import Array
 from ._bands import Geometry, fill_row
 from ._direct import CHUNKS, SUMS, by_place, pack_block, split, splits_of, unpack_block
-from ._jit import INT, ints, kernel, number, read, write
+from ._jit import INT, ints, kernel, read, write
 from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
 from ._tile import BLOCK_BYTES, LONG, tile
 from ._vectors import ROWS, VECTOR_BYTES
@@ -35,16 +35,16 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
     x, w, size = _channels_last(x), by_place(w)[0], w.shape[-1]
     out_channels, channels, _ = w.shape
     bias, blocks = _bias(b, out_channels, x.dtype)
-    tiling, floor = _tiling(y.shape, size, window), x.dtype.type(-np.inf)
+    tiling = _tiling(y.shape, size, window)
     tiles, at_once = _tiles(tiling, channels, x.itemsize)
     groups = -(-tiles // at_once)
     if tiles < out_channels:
         patches = _patches(x, tiling, tiles, at_once)
-        convolve_by_blocks(blocks, w, patches, bias, floor, y, tiling, at_once)
+        convolve_by_blocks(blocks, w, patches, bias, y, tiling, at_once)
     else:
         points = np.empty((blocks, POINTS, _width(channels, x.itemsize)), x.dtype)
         transform_weights(blocks, w, points, size)
-        convolve_by_tiles(groups, x, points, bias, floor, y, tiling, at_once)
+        convolve_by_tiles(groups, x, points, bias, y, tiling, at_once)
 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
@@ -73,7 +73,7 @@ def _channels_last(x: Array) -> Array:
 
 
 def _bias(b: Array | None, out_channels: int, dtype: np.dtype) -> tuple[Array, int]:
-    """b in whole blocks, zeros where there is none, and the number of blocks."""
+    """b in whole blocks, zeros where there is zero, and the number of blocks."""
     lanes = BLOCK_BYTES // dtype.itemsize
     bias = np.zeros(-(-out_channels // lanes) * lanes, dtype)
     if b is not None:
@@ -131,8 +131,8 @@ def transform_weights(first, last, w, points, size):
         open_weights(points[block], packed, w, block, size)
 
 
-@kernel(read(5), read(3), read(1), number, write(5), ints(6), INT)
-def convolve_by_tiles(first, last, x, points, bias, floor, y, tiling, at_once):
+@kernel(read(5), read(3), read(1), write(5), ints(6), INT)
+def convolve_by_tiles(first, last, x, points, bias, y, tiling, at_once):
     """y from x and the weights' points; tasks are groups of tiles."""
     channels, lanes, step = x.shape[4], BLOCK_BYTES // x.itemsize, VECTOR_BYTES // x.itemsize
     patches = np.empty((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
@@ -144,11 +144,11 @@ def convolve_by_tiles(first, last, x, points, bias, floor, y, tiling, at_once):
         open_patches(patches, scratch, x, tiling, start, count)
         for block in range(len(points)):
             multiply(patches, points[block], channels, sums, count)
-            close_tiles(sums, edge, y, bias, floor, tiling, start, count, block)
+            close_tiles(sums, edge, y, bias, tiling, start, count, block)
 
 
-@kernel(read(3), read(3), read(1), number, write(5), ints(6), INT)
-def convolve_by_blocks(first, last, w, patches, bias, floor, y, tiling, at_once):
+@kernel(read(3), read(3), read(1), write(5), ints(6), INT)
+def convolve_by_blocks(first, last, w, patches, bias, y, tiling, at_once):
     """y from w (O, C, P) and the patches' points; tasks are blocks."""
     channels, size, step = w.shape[1], tiling[3], VECTOR_BYTES // w.itemsize
     lanes = BLOCK_BYTES // w.itemsize
@@ -162,7 +162,7 @@ def convolve_by_blocks(first, last, w, patches, bias, floor, y, tiling, at_once)
             start = group * at_once
             count = min(at_once, tiles_of(tiling) - start)
             multiply(patches[group], points, channels, sums, count)
-            close_tiles(sums, edge, y, bias, floor, tiling, start, count, block)
+            close_tiles(sums, edge, y, bias, tiling, start, count, block)
 
 
 @kernel(read(5), read(5), write(4), ints(6), INT, INT)
@@ -259,7 +259,7 @@ def open_square(scratch, x, image, top, left, side):
 def open_patches(patches, scratch, x, tiling, start, count):
     """patches (36, tiles and lanes): the points of `count` patches of x (N, 1, H, W, C)."""
     _, _, _, _, before_h, before_w = tiling
-    channels, size, none = x.shape[4], x.itemsize, x.dtype.type(-np.inf)
+    channels, size, zero = x.shape[4], x.itemsize, x.dtype.type(0)
     step = VECTOR_BYTES // size
     zeros, row_bytes = np.zeros(step, x.dtype), whole_lanes(channels, step) * size
     for t in range(count):
@@ -269,14 +269,14 @@ def open_patches(patches, scratch, x, tiling, start, count):
             patch_to_points(
                 SIDE, here + channel * size, row, column, channels - channel,
                 patches.ctypes.data + t * row_bytes + channel * size, SIDE * patches.strides[0],
-                patches.strides[0], step, zeros.ctypes.data, none,
+                patches.strides[0], step, zeros.ctypes.data, zero,
             )  # fmt: skip
 
 
 @njit
 def open_tiles(right, edge, dy, tiling, start, count, block):
     """right (36, tiles and lanes): the points of a block of dy's tiles, taken as kernels."""
-    size, none = dy.itemsize, dy.dtype.type(-np.inf)
+    size, zero = dy.itemsize, dy.dtype.type(0)
     step, side = VECTOR_BYTES // size, SIDE + 1 - tiling[3]
     zeros, first_lane = np.zeros(step, dy.dtype), block * BLOCK_BYTES // size
     for t in range(count):
@@ -286,7 +286,7 @@ def open_tiles(right, edge, dy, tiling, start, count, block):
             kernel_to_points(
                 side, here + (first_lane + v) * size, row, column, dy.shape[4] - first_lane - v,
                 right.ctypes.data + t * BLOCK_BYTES + v * size, SIDE * right.strides[0],
-                right.strides[0], step, zeros.ctypes.data, none,
+                right.strides[0], step, zeros.ctypes.data, zero,
             )  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def open_tiles(right, edge, dy, tiling, start, count, block):
 def open_weights(points, packed, w, block, size):
     """points (36, C and lanes) of a block of w (O, C, P), which `packed` (P*C, lanes) holds."""
     channels, lanes = w.shape[1], packed.shape[1]
-    zeros, none = np.zeros(lanes, w.dtype), w.dtype.type(-np.inf)
+    zeros, zero = np.zeros(lanes, w.dtype), w.dtype.type(0)
     pack_block(w, block, packed)
     place = channels * BLOCK_BYTES
     for vector in range(channels * BLOCK_BYTES // VECTOR_BYTES):
@@ -302,14 +302,14 @@ def open_weights(points, packed, w, block, size):
         kernel_to_points(
             size, packed.ctypes.data + offset, size * place, place, lanes,
             points.ctypes.data + offset, SIDE * points.strides[0], points.strides[0], lanes,
-            zeros.ctypes.data, none,
+            zeros.ctypes.data, zero,
         )  # fmt: skip
 
 
 @njit
 def multiply(patches, points, channels, sums, count):
     """sums (36, tiles and lanes): the products of patches and points (36, C and lanes)."""
-    size, none = sums.itemsize, sums.dtype.type(-np.inf)
+    size, zero = sums.itemsize, sums.dtype.type(0)
     lanes = BLOCK_BYTES // size
     zeros, runs = np.zeros(lanes, sums.dtype), np.zeros((1, 2), np.intp)
     row_bytes = whole_lanes(channels, VECTOR_BYTES // size) * size
@@ -324,7 +324,7 @@ def multiply(patches, points, channels, sums, count):
                 b = points[point].ctypes.data + channel * BLOCK_BYTES
                 tile(
                     min(ROWS, count - t), a, row_bytes, size, b, BLOCK_BYTES, runs.ctypes.data,
-                    1, n, init, init_row, c, BLOCK_BYTES, lanes, none,
+                    1, n, init, init_row, c, BLOCK_BYTES, lanes, zero,
                 )  # fmt: skip
 
 
@@ -332,7 +332,7 @@ def multiply(patches, points, channels, sums, count):
 def multiply_back(patches, right, points, channels, count):
     """Add the products of patches and dy's tiles, over the tiles, to points (36, C and lanes)."""
     lanes = BLOCK_BYTES // points.itemsize
-    size, none, runs = points.itemsize, points.dtype.type(-np.inf), np.zeros((1, 2), np.intp)
+    size, zero, runs = points.itemsize, points.dtype.type(0), np.zeros((1, 2), np.intp)
     row_bytes = whole_lanes(channels, VECTOR_BYTES // size) * size
     parts = -(-channels // ROWS)
     for point in range(POINTS):
@@ -342,15 +342,15 @@ def multiply_back(patches, right, points, channels, count):
             tile(
                 n, patches[point].ctypes.data + channel * size, size, row_bytes,
                 right[point].ctypes.data, BLOCK_BYTES, runs.ctypes.data, 1, count, c, BLOCK_BYTES,
-                c, BLOCK_BYTES, lanes, none,
+                c, BLOCK_BYTES, lanes, zero,
             )  # fmt: skip
 
 
 @njit
-def close_tiles(sums, edge, y, bias, floor, tiling, start, count, block):
+def close_tiles(sums, edge, y, bias, tiling, start, count, block):
     """Set a block of `count` tiles of y (N, 1, OH, OW, O) from the sums at the points."""
     _, rows, columns, size, _, _ = tiling
-    itemsize, side = y.itemsize, SIDE + 1 - size
+    itemsize, side, zero = y.itemsize, SIDE + 1 - size, y.dtype.type(0)
     step, lanes = VECTOR_BYTES // itemsize, BLOCK_BYTES // itemsize
     first_lane = block * lanes
     real = min(lanes, y.shape[4] - first_lane)
@@ -367,7 +367,7 @@ def close_tiles(sums, edge, y, bias, floor, tiling, start, count, block):
             points_to_tile(
                 side, sums.ctypes.data + t * BLOCK_BYTES + v * itemsize, SIDE * sums.strides[0],
                 sums.strides[0], step, to + v * itemsize, to_row, to_column, real - v,
-                bias.ctypes.data + (first_lane + v) * itemsize, floor,
+                bias.ctypes.data + (first_lane + v) * itemsize, zero,
             )  # fmt: skip
         if not whole:
             for i in range(down):
@@ -380,12 +380,12 @@ def close_tiles(sums, edge, y, bias, floor, tiling, start, count, block):
 def close_weights(points, packed, dw, block, size):
     """Set a block of dw (O, C, P) from its points (36, C and lanes)."""
     channels, lanes = dw.shape[1], packed.shape[1]
-    zeros, none = np.zeros(lanes, dw.dtype), dw.dtype.type(-np.inf)
+    zeros, zero = np.zeros(lanes, dw.dtype), dw.dtype.type(0)
     place = channels * BLOCK_BYTES
     for vector in range(channels * BLOCK_BYTES // VECTOR_BYTES):
         offset = vector * VECTOR_BYTES
         points_to_tile(
             size, points.ctypes.data + offset, SIDE * points.strides[0], points.strides[0], lanes,
-            packed.ctypes.data + offset, size * place, place, lanes, zeros.ctypes.data, none,
+            packed.ctypes.data + offset, size * place, place, lanes, zeros.ctypes.data, zero,
         )  # fmt: skip
     unpack_block(packed, block, dw)
