@@ -19,7 +19,7 @@ from ..._xp import Array
 from ._bands import Geometry, band_shape, open_band, unit_at
 from ._jit import BOOL, INT, ints, kernel, read, threads, write
 from ._moves import gather, move, move_real, transpose
-from ._tile import BLOCK_BYTES, LONG, tile, tile_ahead, tile_of_lanes
+from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
 from ._vectors import ROWS, VECTOR_BYTES
 
 BAND = 2**18
@@ -213,6 +213,7 @@ def convolve(
                     for part in range(tiles):
                         column, n = split(out_columns, tiles, part)
                         a_here = a + row * window[4] * a_row + column * window[5] * a_column
+                        next_a = a_here + n * window[5] * a_column
                         c_here = c + column * y.strides[3]
                         init, init_row = (c_here, y.strides[3]) if piece else (start_of_sums, 0)
                         if apart:
@@ -222,11 +223,11 @@ def convolve(
                                 init, init_row, c_here, y.strides[3], real, zero,
                             )  # fmt: skip
                         else:
-                            tile(
+                            tile_ahead(
                                 n, a_here + place * size, window[5] * a_column, size,
                                 b + place * BLOCK_BYTES, BLOCK_BYTES,
                                 runs.ctypes.data + first_run * 16, runs_here, terms_here, init,
-                                init_row, c_here, y.strides[3], real, zero,
+                                init_row, c_here, y.strides[3], real, zero, next_a, LINE,
                             )  # fmt: skip
 
 

@@ -35,10 +35,11 @@ UNROLLED, FEW_ROWS = 4, 8
 the addresses would cost as much as they do. With more rows, registers would not suffice."""
 
 
-def _tile(each_lane: bool, ahead: bool = False) -> Any:
+def _tile(each_lane: bool, ahead: bool) -> Any:
     """A tile whose `a` is one number for all lanes, or a number for each lane.
 
-    One that looks `ahead` asks for the line `fetch_step` bytes further with each product.
+    One that looks `ahead` asks for its results' lines before it begins, and for the line
+    `fetch_step` bytes further with each product.
     """
 
     @intrinsic
@@ -67,11 +68,7 @@ def _tile(each_lane: bool, ahead: bool = False) -> Any:
     return tile
 
 
-_plain, _of_lanes = _tile(each_lane=False), _tile(each_lane=True)
-
-tile_ahead = _tile(each_lane=False, ahead=True)
-"""As `tile`, while what the next tiles need is on its way: with each product, the processor asks
-for one line of memory, the first at `fetch`, the others `fetch_step` bytes apart."""
+_plain, _of_lanes = _tile(each_lane=False, ahead=False), _tile(each_lane=True, ahead=False)
 
 
 @njit
@@ -89,6 +86,11 @@ def tile(
         rows, a, a_row, a_step, b, b_step, runs, n_runs, length, init, init_row, c, c_row, lanes,
         zero, 0, 0,
     )  # fmt: skip
+
+
+tile_ahead = _tile(each_lane=False, ahead=True)
+"""As `tile`, while memory is on its way: the processor asks for the lines that it will write, and
+with each product for one that the next tiles need, from `fetch` on, `fetch_step` bytes apart."""
 
 
 @njit
@@ -113,6 +115,10 @@ def _write(
     sums = {place: cgutils.alloca_once(builder, on.vector) for place in places}
     for total in sums.values():
         builder.store(on.constant(0.0), total)
+
+    if fetched:
+        for p, v in places:
+            on.prefetch(on.at(c, (c_row, p), (vector, v)))
 
     def multiply(a_run: Any, b_run: Any, k: Any) -> None:
         a_k = builder.add(a_run, builder.mul(k, a_step))
