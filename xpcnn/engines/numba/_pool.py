@@ -19,6 +19,7 @@ from ...window import Window
 from .. import Divisor, generic
 from ._boxes import average, chosen, maximum, maximum_and_index
 from ._jit import BOOL, INT, ints, kernel, read, takes, write
+from ._views import channels_last, logical, new, spatial
 
 TASKS = 16
 """Tasks into which a call is split at least, where it can be, so that every core finds some."""
@@ -35,66 +36,51 @@ NEW_INDICES = types.Array(types.int64, 5, "A")
 
 
 def max_pool(x: Array, window: Window, indices: bool = False) -> tuple[Array, Array | None]:
-    if not (takes(x) and _channels_last(x)) or (not indices and _has_few(x, window)):
+    if not (takes(x) and _lies_channels_last(x)) or (not indices and _has_few(x, window)):
         return NotImplemented
-    x, y = _spatial(x), _new(x, window.out_size)
+    x, y = spatial(x), new(len(x), window.out_size, x.shape[1], x.dtype)
     index = np.empty(y.shape if indices else (0,) * 5, np.int64)
     steps = _three(window.dilation)
     _maxima(_tasks(y), x, _reads(window), steps, _splits(y), indices, y, index)
-    return _logical(y, window), _logical(index, window) if indices else None
+    return logical(y, window.rank), logical(index, window.rank) if indices else None
 
 
 def max_pool_dx(dy: Array, indices: Array, window: Window) -> Array:
-    if not (takes(dy) and indices.dtype == np.int64 and _channels_last(indices)):
+    if not (takes(dy) and indices.dtype == np.int64 and _lies_channels_last(indices)):
         return NotImplemented
-    dx = _new(dy, window.in_size)
-    _choices(_tasks(dx), _spatial(dy), _spatial(indices), _readers(window), _splits(dx), dx)
-    return _logical(dx, window)
+    dx = new(len(dy), window.in_size, dy.shape[1], dy.dtype)
+    dy, indices = channels_last(spatial(dy)), spatial(indices)
+    _choices(_tasks(dx), dy, indices, _readers(window), _splits(dx), dx)
+    return logical(dx, window.rank)
 
 
 def avg_pool(x: Array, window: Window, divisor: Divisor) -> Array:
-    if not (takes(x) and _channels_last(x)) or _has_few(x, window):
+    if not (takes(x) and _lies_channels_last(x)) or _has_few(x, window):
         return NotImplemented
-    x, y = _spatial(x), _new(x, window.out_size)
+    x, y = spatial(x), new(len(x), window.out_size, x.shape[1], x.dtype)
     steps = _three(window.dilation)
     _averages(_tasks(y), x, _reads(window), steps, _divisors(divisor, y), _splits(y), y)
-    return _logical(y, window)
+    return logical(y, window.rank)
 
 
 def avg_pool_dx(dy: Array, window: Window, divisor: Divisor) -> Array:
-    if not (takes(dy) and _channels_last(dy)) or _has_few(dy, window):
+    if not (takes(dy) and _lies_channels_last(dy)) or _has_few(dy, window):
         return NotImplemented
     if product(window.dilation) > 1:
         return NotImplemented  # the outputs that read an input are then not side by side
     if not isinstance(divisor, int):
         dy, divisor = dy / generic.as_divisor(dy, divisor), 1
-    dy, dx = _spatial(dy), _new(dy, window.in_size)
+    dy, dx = channels_last(spatial(dy)), new(len(dy), window.in_size, dy.shape[1], dy.dtype)
     _averages(_tasks(dx), dy, _readers(window), (1, 1, 1), _divisors(divisor, dx), _splits(dx), dx)
-    return _logical(dx, window)
+    return logical(dx, window.rank)
 
 
-def _channels_last(x: Array) -> bool:
+def _lies_channels_last(x: Array) -> bool:
     return x.shape[1] > 1 and x.strides[1] == x.itemsize
 
 
 def _has_few(x: Array, window: Window) -> bool:
     return x.shape[1] < FEW and window.stride[-1] == 1
-
-
-def _spatial(x: Array) -> Array:
-    """x (N, C, *space) as (N, D, H, W, C), channels side by side: a view where they lie so."""
-    last = np.moveaxis(x, 1, -1)[(slice(None), *(None,) * (5 - x.ndim))]
-    return last if x.strides[1] == x.itemsize else np.ascontiguousarray(last)
-
-
-def _new(x: Array, space: tuple[int, ...]) -> Array:
-    """A new (N, D, H, W, C) array with the images and channels of x (N, C, ...)."""
-    return np.empty((len(x), *_three(space), x.shape[1]), x.dtype)
-
-
-def _logical(y: Array, window: Window) -> Array:
-    """y (N, D, H, W, C) as (N, C, *space)."""
-    return np.moveaxis(y.reshape(len(y), *y.shape[4 - window.rank :]), -1, 1)
 
 
 def _three(sizes: tuple[int, ...]) -> tuple[int, ...]:

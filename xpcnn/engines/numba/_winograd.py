@@ -18,11 +18,13 @@ from numba import njit
 
 from ..._xp import Array
 from ._bands import Geometry, fill_row
-from ._direct import CHUNKS, SUMS, by_place, pack_block, split, splits_of, unpack_block
 from ._jit import INT, ints, kernel, read, write
+from ._packing import by_place, pack_block, unpack_block
+from ._plan import CHUNKS, SUMS, split, splits_of
 from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
 from ._tile import BLOCK_BYTES, LONG, tile
 from ._vectors import ROWS, VECTOR_BYTES
+from ._views import channels_last
 
 POINTS = SIDE * SIDE
 
@@ -32,7 +34,7 @@ PATCHES = 2**20
 
 def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> None:
     """Set y (N, 1, OH, OW, O) to the convolution of x (N, 1, H, W, C) with w, plus b (O,)."""
-    x, w, size = _channels_last(x), by_place(w)[0], w.shape[-1]
+    x, w, size = channels_last(x), by_place(w)[0], w.shape[-1]
     out_channels, channels, _ = w.shape
     bias, blocks = _bias(b, out_channels, x.dtype)
     tiling = _tiling(y.shape, size, window)
@@ -49,7 +51,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     """Set dw (1, O, C, 1, K, K) from x (N, 1, H, W, C) and dy (N, 1, OH, OW, O)."""
-    x, dy, size, dw = _channels_last(x), _channels_last(dy), dw.shape[-1], by_place(dw)[0]
+    x, dy, size, dw = channels_last(x), channels_last(dy), dw.shape[-1], by_place(dw)[0]
     out_channels, channels, _ = dw.shape
     lanes = BLOCK_BYTES // x.itemsize
     blocks = -(-out_channels // lanes)
@@ -68,12 +70,8 @@ def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
         transform_sums(blocks, points, dw, size)
 
 
-def _channels_last(x: Array) -> Array:
-    return x if x.strides[4] == x.itemsize else np.ascontiguousarray(x)
-
-
 def _bias(b: Array | None, out_channels: int, dtype: np.dtype) -> tuple[Array, int]:
-    """b in whole blocks, zeros where there is zero, and the number of blocks."""
+    """b in whole blocks, zeros where there is none, and the number of blocks."""
     lanes = BLOCK_BYTES // dtype.itemsize
     bias = np.zeros(-(-out_channels // lanes) * lanes, dtype)
     if b is not None:
