@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from functools import partial, reduce
 from typing import Any
@@ -143,7 +143,7 @@ class Optimizer(ABC):
 
         Raises ValueError for buffers among the weights.
         """
-        _refuse_buffers(f"{type(self).__name__}.init", "weights", weights)
+        _refuse_buffers(f"{type(self).__name__}.init", "weights", tree.flatten(weights))
         zeros = {name: tree.map(_zeros_like, weights) for name in self._averages()}
         return {"step": 0, **zeros}
 
@@ -155,12 +155,15 @@ class Optimizer(ABC):
         Raises ValueError where the names of weights, gradients and state differ, or for buffers.
         """
         averages = self._averages()
-        self._check(weights, grads, state)
+        first, *others = self._flat(weights, grads, state)
         step = _python_number(state["step"])
         rate = self.rate(step) if lr is None else _python_number(lr)
         act = partial(self._step, count=step + 1, lr=rate)
-        new = tree.map(act, weights, grads, *(state[name] for name in averages))
-        weights, *trees = (tree.map(operator.itemgetter(i), new) for i in range(1 + len(averages)))
+        new = {name: act(w, *(other[name] for other in others)) for name, w in first.items()}
+        weights, *trees = (
+            tree.unflatten({name: arrays[i] for name, arrays in new.items()})
+            for i in range(1 + len(averages))
+        )
         return weights, {"step": step + 1, **dict(zip(averages, trees, strict=True))}
 
     @abstractmethod
@@ -174,7 +177,8 @@ class Optimizer(ABC):
     def _decay(self, w: Array) -> float:
         return 0.0 if self.exempt and w.ndim < 2 else self.weight_decay
 
-    def _check(self, weights: Tree, grads: Tree, state: State) -> None:
+    def _flat(self, weights: Tree, grads: Tree, state: State) -> list[dict[str, Array]]:
+        """Weights, gradients and averages by dotted name."""
         call, expected = f"{type(self).__name__}.update", ("step", *self._averages())
         if set(state) != set(expected):
             raise ValueError(
@@ -182,8 +186,9 @@ class Optimizer(ABC):
                 "take it from this optimizer's init"
             )
         averages = {f"the state's {name}": state[name] for name in self._averages()}
-        tree.require_same_names(call, {"weights": weights, "grads": grads, **averages})
-        _refuse_buffers(call, "weights", weights)
+        flat = tree.flatten_alike(call, {"weights": weights, "grads": grads, **averages})
+        _refuse_buffers(call, "weights", flat[0])
+        return flat
 
 
 @dataclass(frozen=True)
@@ -326,7 +331,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[dict[str, Any], A
         raise ValueError(
             f"clip_by_global_norm(max_norm={max_norm!r}): max_norm must be a finite number > 0"
         )
-    _refuse_buffers("clip_by_global_norm", "grads", grads)
+    _refuse_buffers("clip_by_global_norm", "grads", tree.flatten(grads))
     leaves = tree.leaves(grads)
     if not leaves:
         raise ValueError("clip_by_global_norm: grads holds no array; pass at least one")
@@ -349,8 +354,8 @@ def _python_number(x: Any) -> Any:
     return x.item() if isinstance(x, np.generic | np.ndarray) else x
 
 
-def _refuse_buffers(call: str, title: str, weights: Tree) -> None:
-    for name in tree.flatten(weights):
+def _refuse_buffers(call: str, title: str, names: Iterable[str]) -> None:
+    for name in names:
         if tree.is_buffer(name):
             raise ValueError(
                 f"{call}: {title} holds the buffer {name!r}; part it off with tree.partition"

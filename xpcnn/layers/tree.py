@@ -33,14 +33,18 @@ def flatten(tree: Tree) -> dict[str, Array]:
             f"flatten: a tree is a dict of arrays and such dicts; this is a {type(tree).__name__}"
         )
     flat: dict[str, Array] = {}
+    _collect(tree, "", flat)
+    return flat
+
+
+def _collect(tree: Tree, path: str, flat: dict[str, Array]) -> None:
     for name, node in tree.items():
         if not isinstance(name, str) or not name or "." in name:
             raise ValueError(f"flatten: {name!r} is no name; use a string without a dot")
         if isinstance(node, Mapping):
-            flat |= {f"{name}.{rest}": leaf for rest, leaf in flatten(node).items()}
+            _collect(node, f"{path}{name}.", flat)
         else:
-            flat[name] = node
-    return flat
+            flat[path + name] = node
 
 
 def unflatten(flat: Mapping[str, Array]) -> dict[str, Any]:
@@ -73,10 +77,10 @@ def map(f: Callable[..., Array], tree: Tree, *rest: Tree) -> dict[str, Any]:
     >>> map(lambda w, g: w - g, {"0": {"weight": 3.0}}, {"0": {"weight": 1.0}})
     {'0': {'weight': 2.0}}
     """
-    require_same_names("map", {f"tree {i}": one for i, one in enumerate((tree, *rest), 1)})
-    others = [flatten(other) for other in rest]
+    titles = {f"tree {i}": one for i, one in enumerate((tree, *rest), 1)}
+    first, *others = flatten_alike("map", titles)
     return unflatten(
-        {name: f(leaf, *(other[name] for other in others)) for name, leaf in flatten(tree).items()}
+        {name: f(leaf, *(other[name] for other in others)) for name, leaf in first.items()}
     )
 
 
@@ -124,17 +128,22 @@ def is_buffer(name: str) -> bool:
     return name.rpartition(".")[2] in BUFFERS
 
 
-def require_same_names(call: str, trees: Mapping[str, Tree]) -> None:
-    """Raise ValueError naming what one of `trees` (by what to call it) holds and another lacks.
+def flatten_alike(call: str, trees: Mapping[str, Tree]) -> list[dict[str, Array]]:
+    """Flatten `trees` (by what to call them), which must hold the same names.
 
-    >>> require_same_names("update", {"weights": {"0": 1.0}, "grads": {"0": 2.0}})
+    Raises ValueError naming what one holds and another lacks.
+
+    >>> flatten_alike("update", {"weights": {"0": 1.0}, "grads": {"0": 2.0}})
+    [{'0': 1.0}, {'0': 2.0}]
     """
-    (first, names), *others = ((title, flatten(tree).keys()) for title, tree in trees.items())
+    flat = [flatten(tree) for tree in trees.values()]
+    (first, names), *others = zip(trees, (one.keys() for one in flat), strict=True)
     for title, other in others:
         if missing := names - other:
             raise ValueError(f"{call}: {title} lacks {_quoted(missing)}, which {first} holds")
         if extra := other - names:
             raise ValueError(f"{call}: {title} holds {_quoted(extra)}, which {first} lacks")
+    return flat
 
 
 def _quoted(names: Iterable[str]) -> str:
