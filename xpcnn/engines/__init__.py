@@ -139,12 +139,12 @@ def _engines(x: Array) -> Iterator[ModuleType]:
 @functools.cache
 def _engine(name: str) -> ModuleType | None:
     """The engine's module; None where what it needs is not installed, or not for this NumPy."""
-    if name in OPTIONAL and find_spec(name) is None:
-        return None
-    try:
-        return import_module(f".{name}", __name__)
-    except ImportError as error:
-        if name not in OPTIONAL:
-            raise
-        logging.getLogger("xpcnn").warning("going on without %s: %s", name, error)
-        return None
+    if name in OPTIONAL:
+        if find_spec(name) is None:
+            return None
+        try:
+            import_module(name)
+        except ImportError as error:
+            logging.getLogger("xpcnn").warning("going on without %s: %s", name, error)
+            return None
+    return import_module(f".{name}", __name__)

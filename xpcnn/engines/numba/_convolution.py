@@ -8,9 +8,9 @@ from ..._xp import Array, product
 from ...window import Window
 from ..settings import current, note
 from . import _correlation, _direct, _winograd
+from ._arrays import logical, new, spatial
 from ._bands import Geometry
 from ._jit import takes
-from ._views import logical, new, spatial
 
 WINOGRAD = {(3, 3): 4, (5, 5): 2}
 """Rows of a tile of outputs, by the kernel."""

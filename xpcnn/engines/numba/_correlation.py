@@ -13,13 +13,13 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
+from ._arrays import LINE, room, zeros
 from ._bands import Geometry, band_shape, open_band, unit_at, units_of
 from ._jit import BOOL, INT, ints, kernel, read, write
 from ._moves import gather, move, move_real
 from ._packing import unpack
 from ._plan import (
     CHUNKS,
-    LINE,
     SUMS,
     is_product,
     plan_of,
@@ -53,7 +53,7 @@ def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     one = (plan.groups, plan.blocks, plan.terms, plan.lanes)
     chunks = max(1, min(plan.units, CHUNKS // plan.groups, SUMS // (prod(one) * x.itemsize)))
     splits = splits_of(plan.blocks, chunks * plan.groups)
-    sums = np.zeros((chunks, *one), x.dtype)
+    sums = zeros((chunks, *one), x.dtype)
     unit = plan.rows, plan.columns
     if plan.apart:
         correlate_apart(chunks * splits, x, dy, sums, window, *unit, splits, plan.in_place)
@@ -77,10 +77,10 @@ def correlate(
     size, zero = x.itemsize, x.dtype.type(0)
     units = units_of(dy.shape, rows, columns)
     shape = band_shape(window, rows, columns, 0 if in_place else channels)
-    band = np.empty(shape, x.dtype)
+    band = room(shape, x.dtype)
     parts = -(-terms // ROWS)
-    left = np.empty((parts, rows * columns, ROWS), x.dtype)
-    right = np.empty((rows * columns, lanes), x.dtype)
+    left = room((parts, rows * columns, ROWS), x.dtype)
+    right = room((rows * columns, lanes), x.dtype)
     runs = np.zeros((1, 2), np.intp)
     in_rows = dy.strides[4] == size and dy.strides[3] <= NEAR
     in_rows = in_rows and (rows == 1 or dy.strides[2] == columns * dy.strides[3])
@@ -171,8 +171,8 @@ def correlate_apart(first, last, x, dy, sums, window, rows, columns, splits, in_
     size, zero, channels = x.itemsize, x.dtype.type(0), x.shape[4]
     units = units_of(dy.shape, rows, columns)
     shape = band_shape(window, rows, columns, 0 if in_place else channels)
-    band = np.empty(shape, x.dtype)
-    right = np.empty((rows * columns, lanes), x.dtype)
+    band = room(shape, x.dtype)
+    right = room((rows * columns, lanes), x.dtype)
     runs = np.zeros((rows, 2), np.intp)
     for task in range(first, last):
         chunk = task // splits

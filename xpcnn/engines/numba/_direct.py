@@ -15,10 +15,11 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
+from ._arrays import LINE, empty, room, zeros
 from ._bands import Geometry, band_shape, open_band, unit_at
 from ._jit import BOOL, INT, ints, kernel, read, write
 from ._packing import pack
-from ._plan import BAND, LINE, is_product, plan_of, run_offsets, split, splits_of, weights_of
+from ._plan import BAND, is_product, plan_of, run_offsets, split, splits_of, weights_of
 from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
 from ._vectors import ROWS
 
@@ -29,9 +30,9 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
     if small and is_product(window) and x.flags.c_contiguous and y.flags.c_contiguous:
         x, y = (a.reshape(len(a), 1, 1, -1, a.shape[-1]) for a in (x, y))  # one long row
     plan = plan_of(x, w, window, y.shape)
-    packed = np.empty((plan.groups, plan.blocks, plan.terms, plan.lanes), x.dtype)
+    packed = empty((plan.groups, plan.blocks, plan.terms, plan.lanes), x.dtype)
     pack(plan.groups * plan.blocks, weights_of(w, plan), packed)
-    bias = np.zeros((plan.groups, plan.blocks * plan.lanes), x.dtype)
+    bias = zeros((plan.groups, plan.blocks * plan.lanes), x.dtype)
     if b is not None:
         bias[:, : plan.per_group] = b.reshape(plan.groups, plan.per_group)
     parts = plan.units * plan.groups
@@ -51,7 +52,7 @@ def convolve(
     groups, blocks, terms, lanes = packed.shape
     size = x.itemsize
     shape = band_shape(window, rows, columns, 0 if in_place else channels)
-    band = np.empty(shape, x.dtype)
+    band = room(shape, x.dtype)
     for task in range(first, last):
         group = task // splits % groups
         unit = unit_at(task // (splits * groups), y.shape, rows, columns)

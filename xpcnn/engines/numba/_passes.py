@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, types
 
 from ..._xp import Array
+from ._arrays import empty
 from ._jit import BOOL, kernel, number, takes
 
 SHARE = 2**15
@@ -112,7 +113,7 @@ def flatten(x: Array, order: tuple[int, ...]) -> Array:
 
 def new(x: Array, order: tuple[int, ...]) -> tuple[Array, Array]:
     """An array of x's shape that lies in memory by `order`, and its entries, flat."""
-    memory = np.empty([x.shape[axis] for axis in order], x.dtype)
+    memory = empty([x.shape[axis] for axis in order], x.dtype)
     back = sorted(range(x.ndim), key=order.__getitem__)
     return memory.transpose(back), memory.reshape(-1)
 

@@ -24,9 +24,6 @@ that each finds some, and always as many, so that the result does not depend on 
 SUMS = 2**21
 """Bytes that the chunks' sums of a weight gradient may take, unless one alone takes more."""
 
-LINE = 64
-"""Bytes that come from memory together."""
-
 
 class Plan(NamedTuple):
     """How a convolution is laid out: `channels` and `per_group` in and out, of each group.

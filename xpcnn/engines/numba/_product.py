@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._xp import Array
 from . import _direct
+from ._arrays import empty
 from ._bands import Geometry
 from ._jit import takes
 
@@ -39,7 +40,7 @@ def _copied(a: Array, b: Array) -> int:
 
 def _product(a: Array, b: Array) -> Array:
     (pixels, channels), out_channels = a.shape, b.shape[1]
-    c = np.empty((pixels, out_channels), a.dtype)
+    c = empty((pixels, out_channels), a.dtype)
     about = range(max(1, pixels // (2 * ROW)), 2 * pixels // ROW + 1)
     rows = next((n for n in about if pixels % n == 0), 1)
     image = np.ascontiguousarray(a).reshape(1, 1, rows, -1, channels)

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
+from ._arrays import channels_last, empty, room, zeros
 from ._bands import Geometry, fill_row
 from ._jit import INT, ints, kernel, read, write
 from ._packing import by_place, pack_block, unpack_block
@@ -24,7 +25,6 @@ from ._plan import CHUNKS, SUMS, split, splits_of
 from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
 from ._tile import BLOCK_BYTES, LONG, tile
 from ._vectors import ROWS, VECTOR_BYTES
-from ._views import channels_last
 
 POINTS = SIDE * SIDE
 
@@ -44,7 +44,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
         patches = _patches(x, tiling, tiles, at_once)
         convolve_by_blocks(blocks, w, patches, bias, y, tiling, at_once)
     else:
-        points = np.empty((blocks, POINTS, _width(channels, x.itemsize)), x.dtype)
+        points = empty((blocks, POINTS, _width(channels, x.itemsize)), x.dtype)
         transform_weights(blocks, w, points, size)
         convolve_by_tiles(groups, x, points, bias, y, tiling, at_once)
 
@@ -65,7 +65,7 @@ def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
         fitting = SUMS // (prod(one) * x.itemsize)
         chunks = max(1, min(-(-tiles // at_once), CHUNKS, fitting))
         splits = splits_of(blocks, chunks)
-        points = np.zeros((chunks, *one), x.dtype)
+        points = zeros((chunks, *one), x.dtype)
         correlate_by_tiles(chunks * splits, x, dy, points, tiling, at_once, splits)
         transform_sums(blocks, points, dw, size)
 
@@ -73,7 +73,7 @@ def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
 def _bias(b: Array | None, out_channels: int, dtype: np.dtype) -> tuple[Array, int]:
     """b in whole blocks, zeros where there is none, and the number of blocks."""
     lanes = BLOCK_BYTES // dtype.itemsize
-    bias = np.zeros(-(-out_channels // lanes) * lanes, dtype)
+    bias = zeros((-(-out_channels // lanes) * lanes,), dtype)
     if b is not None:
         bias[:out_channels] = b
     return bias, len(bias) // lanes
@@ -107,7 +107,7 @@ def _patches(x: Array, tiling: tuple[int, ...], tiles: int, at_once: int) -> Arr
     """The points of all patches: (groups, 36, tiles and lanes of a group)."""
     lanes, groups = _row_lanes(x.shape[4], x.itemsize), -(-tiles // at_once)
     width = at_once * lanes + VECTOR_BYTES // x.itemsize
-    patches = np.empty((groups, POINTS, width), x.dtype)
+    patches = empty((groups, POINTS, width), x.dtype)
     transform_patches(groups, x, patches, tiling, at_once)
     return patches
 
@@ -115,7 +115,7 @@ def _patches(x: Array, tiling: tuple[int, ...], tiles: int, at_once: int) -> Arr
 @kernel(read(5), write(3), ints(6), INT)
 def transform_patches(first, last, x, patches, tiling, at_once):
     """The points of all patches of x; tasks are groups of tiles."""
-    scratch = np.empty((SIDE, SIDE, x.shape[4]), x.dtype)
+    scratch = room((SIDE, SIDE, x.shape[4]), x.dtype)
     for group in range(first, last):
         count = min(at_once, tiles_of(tiling) - group * at_once)
         open_patches(patches[group], scratch, x, tiling, group * at_once, count)
@@ -124,7 +124,7 @@ def transform_patches(first, last, x, patches, tiling, at_once):
 @kernel(read(3), write(3), INT)
 def transform_weights(first, last, w, points, size):
     """points (blocks, 36, C and lanes) of w (O, C, P); tasks are blocks."""
-    packed = np.empty((size * size * w.shape[1], BLOCK_BYTES // w.itemsize), w.dtype)
+    packed = room((size * size * w.shape[1], BLOCK_BYTES // w.itemsize), w.dtype)
     for block in range(first, last):
         open_weights(points[block], packed, w, block, size)
 
@@ -133,9 +133,9 @@ def transform_weights(first, last, w, points, size):
 def convolve_by_tiles(first, last, x, points, bias, y, tiling, at_once):
     """y from x and the weights' points; tasks are groups of tiles."""
     channels, lanes, step = x.shape[4], BLOCK_BYTES // x.itemsize, VECTOR_BYTES // x.itemsize
-    patches = np.empty((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
-    sums = np.empty((POINTS, at_once * lanes + step), x.dtype)
-    scratch, edge = np.empty((SIDE, SIDE, channels), x.dtype), np.empty((4, 4, lanes), x.dtype)
+    patches = room((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
+    sums = room((POINTS, at_once * lanes + step), x.dtype)
+    scratch, edge = room((SIDE, SIDE, channels), x.dtype), room((4, 4, lanes), x.dtype)
     for group in range(first, last):
         start = group * at_once
         count = min(at_once, tiles_of(tiling) - start)
@@ -150,10 +150,10 @@ def convolve_by_blocks(first, last, w, patches, bias, y, tiling, at_once):
     """y from w (O, C, P) and the patches' points; tasks are blocks."""
     channels, size, step = w.shape[1], tiling[3], VECTOR_BYTES // w.itemsize
     lanes = BLOCK_BYTES // w.itemsize
-    packed = np.empty((size * size * channels, lanes), w.dtype)
-    points = np.empty((POINTS, channels * lanes + step), w.dtype)
-    sums = np.empty((POINTS, at_once * lanes + step), w.dtype)
-    edge = np.empty((4, 4, lanes), w.dtype)
+    packed = room((size * size * channels, lanes), w.dtype)
+    points = room((POINTS, channels * lanes + step), w.dtype)
+    sums = room((POINTS, at_once * lanes + step), w.dtype)
+    edge = room((4, 4, lanes), w.dtype)
     for block in range(first, last):
         open_weights(points, packed, w, block, size)
         for group in range(len(patches)):
@@ -171,10 +171,10 @@ def correlate_by_tiles(first, last, x, dy, points, tiling, at_once, splits):
     """
     (chunks, blocks, _, _), channels = points.shape, x.shape[4]
     tiles, step, lanes = tiles_of(tiling), VECTOR_BYTES // x.itemsize, BLOCK_BYTES // x.itemsize
-    patches = np.empty((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
-    right = np.empty((POINTS, at_once * lanes + step), x.dtype)
-    scratch = np.empty((SIDE, SIDE, channels), x.dtype)
-    edge = np.empty((4, 4, dy.shape[4]), x.dtype)
+    patches = room((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
+    right = room((POINTS, at_once * lanes + step), x.dtype)
+    scratch = room((SIDE, SIDE, channels), x.dtype)
+    edge = room((4, 4, dy.shape[4]), x.dtype)
     for task in range(first, last):
         chunk = task // splits
         block_0, n_blocks = split(blocks, splits, task % splits)
@@ -192,10 +192,10 @@ def correlate_by_blocks(first, last, patches, dy, dw, tiling, at_once):
     """dw (O, C, P) from the patches' points and dy; tasks are blocks."""
     channels, size, step = dw.shape[1], tiling[3], VECTOR_BYTES // dw.itemsize
     lanes = BLOCK_BYTES // dw.itemsize
-    packed = np.empty((size * size * channels, lanes), dw.dtype)
-    points = np.empty((POINTS, channels * lanes + step), dw.dtype)
-    right = np.empty((POINTS, at_once * lanes + step), dw.dtype)
-    edge = np.empty((4, 4, dy.shape[4]), dw.dtype)
+    packed = room((size * size * channels, lanes), dw.dtype)
+    points = room((POINTS, channels * lanes + step), dw.dtype)
+    right = room((POINTS, at_once * lanes + step), dw.dtype)
+    edge = room((4, 4, dy.shape[4]), dw.dtype)
     for block in range(first, last):
         points[:] = 0
         for group in range(len(patches)):
@@ -209,7 +209,7 @@ def correlate_by_blocks(first, last, patches, dy, dw, tiling, at_once):
 @kernel(write(4), write(3), INT)
 def transform_sums(first, last, points, dw, size):
     """dw (O, C, P) from all chunks' points, which the first become; tasks are blocks."""
-    packed = np.empty((size * size * dw.shape[1], BLOCK_BYTES // dw.itemsize), dw.dtype)
+    packed = room((size * size * dw.shape[1], BLOCK_BYTES // dw.itemsize), dw.dtype)
     for block in range(first, last):
         for chunk in range(1, len(points)):
             points[0, block] += points[chunk, block]

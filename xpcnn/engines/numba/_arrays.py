@@ -3,8 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from ..._xp import Array
+
+LINE = 64
+"""Bytes that come from memory together."""
+
+
+def empty(shape, dtype):
+    """A new array that begins with a line of memory, lest each vector lie in two of them.
+
+    Its entries are not set.
+    """
+    size = 1
+    for length in shape:
+        size *= length
+    memory = np.empty(size + LINE, dtype)
+    start = -memory.ctypes.data % LINE // memory.itemsize
+    return memory[start : start + size].reshape(shape)
+
+
+def zeros(shape, dtype):
+    """The same, of zeros."""
+    array = empty(shape, dtype)
+    array[...] = 0
+    return array
+
+
+room = njit(empty)
+"""`empty` within a kernel."""
 
 
 def spatial(x: Array) -> Array:
@@ -26,4 +54,4 @@ def channels_last(x: Array) -> Array:
 
 def new(images: int, space: tuple[int, ...], channels: int, dtype: np.dtype) -> Array:
     """A new array (N, D, H, W, C), its entries not set."""
-    return np.empty((images, *(1,) * (3 - len(space)), *space, channels), dtype)
+    return empty((images, *(1,) * (3 - len(space)), *space, channels), dtype)
