@@ -23,13 +23,16 @@ from ._plan import BAND, is_product, plan_of, run_offsets, split, splits_of, wei
 from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
 from ._vectors import ROWS
 
+RESULTS = 2**18
+"""Bytes of outputs that a task writes, all channels of a few, before it goes on to the next."""
+
 
 def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> None:
     """Set y (N, OD, OH, OW, O) to the convolution of x (N, D, H, W, C) with w, plus b (O,)."""
     small = prod(x.shape[1:]) * x.itemsize <= BAND
     if small and is_product(window) and x.flags.c_contiguous and y.flags.c_contiguous:
         x, y = (a.reshape(len(a), 1, 1, -1, a.shape[-1]) for a in (x, y))  # one long row
-    plan = plan_of(x, w, window, y.shape)
+    plan = plan_of(x, w, window, y.shape, max(ROWS, RESULTS // (y.shape[4] * y.itemsize)))
     packed = empty((plan.groups, plan.blocks, plan.terms, plan.lanes), x.dtype)
     pack(plan.groups * plan.blocks, weights_of(w, plan), packed)
     bias = zeros((plan.groups, plan.blocks * plan.lanes), x.dtype)

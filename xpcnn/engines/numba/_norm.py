@@ -16,6 +16,7 @@ from numba import types
 
 from ..._xp import Array, product
 from .. import Bounds
+from ._arrays import room
 from ._jit import INT, kernel
 from ._jit import number as entry
 from ._passes import bound, flat, flat_out, flatten, memory_order, new, part, takes_many
@@ -172,7 +173,7 @@ def _together(means: Array, squares: Array, counts: Array) -> tuple[Array, Array
 
 @kernel(flat, GRID, SUMS)
 def _add(first, last, x, grid, sums):
-    totals = np.empty(grid.lanes, x.dtype)
+    totals = room((grid.lanes,), x.dtype)
     for number in range(first, last):
         _, start, stop = _piece(number, grid)
         _add_rows(x[start:stop], totals)
@@ -181,7 +182,7 @@ def _add(first, last, x, grid, sums):
 
 @kernel(flat, GRID, SUMS, SUMS)
 def _moments(first, last, x, grid, means, squares):
-    totals, middle = np.empty(grid.lanes, x.dtype), np.empty((1, grid.lanes), x.dtype)
+    totals, middle = room((grid.lanes,), x.dtype), room((1, grid.lanes), x.dtype)
     for number in range(first, last):
         _, start, stop = _piece(number, grid)
         _add_rows(x[start:stop], totals)
@@ -195,7 +196,7 @@ def _moments(first, last, x, grid, means, squares):
 
 @kernel(flat, GRID, table, entry, entry, flat_out)
 def _normalise(first, last, x, grid, numbers, low, high, y):
-    lanes, laid = np.empty((3, grid.lanes), x.dtype), -1
+    lanes, laid = room((3, grid.lanes), x.dtype), -1
     for number in range(first, last):
         run, start, stop = _piece(number, grid)
         if run != laid:
@@ -206,8 +207,8 @@ def _normalise(first, last, x, grid, numbers, low, high, y):
 
 @kernel(flat, flat, GRID, table, entry, entry, SUMS, SUMS)
 def _correlate(first, last, dy, x, grid, numbers, low, high, sums, products):
-    lanes, totals = np.empty((3, grid.lanes), x.dtype), np.empty((2, grid.lanes), x.dtype)
-    kept, laid = np.empty(grid.piece, x.dtype), -1
+    lanes, totals = room((3, grid.lanes), x.dtype), room((2, grid.lanes), x.dtype)
+    kept, laid = room((grid.piece,), x.dtype), -1
     for number in range(first, last):
         run, start, stop = _piece(number, grid)
         if run != laid:
@@ -223,7 +224,7 @@ def _correlate(first, last, dy, x, grid, numbers, low, high, sums, products):
 
 @kernel(flat, flat, GRID, table, entry, entry, flat_out)
 def _project(first, last, dy, x, grid, numbers, low, high, dx):
-    lanes, kept, laid = np.empty((5, grid.lanes), x.dtype), np.empty(grid.piece, x.dtype), -1
+    lanes, kept, laid = room((5, grid.lanes), x.dtype), room((grid.piece,), x.dtype), -1
     for number in range(first, last):
         run, start, stop = _piece(number, grid)
         if run != laid:

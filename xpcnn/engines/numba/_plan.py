@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     units: int
 
 
-def plan_of(x: Array, w: Array, window: Geometry, out: tuple, pixels: int | None = None) -> Plan:
+def plan_of(x: Array, w: Array, window: Geometry, out: tuple, pixels: int) -> Plan:
     """The plan for outputs of shape `out` (N, OD, OH, OW, O), at most so many `pixels` a unit."""
     groups, per_group, channels = w.shape[:3]
     apart = groups > 1 and per_group == channels == 1
@@ -53,7 +53,7 @@ def plan_of(x: Array, w: Array, window: Geometry, out: tuple, pixels: int | None
         groups, per_group, channels = 1, groups, groups
     lanes = BLOCK_BYTES // x.itemsize
     in_place = x.strides[4] == x.itemsize and not _reads_padding(window, x.shape, out)
-    rows, columns = _unit_size(window, out, channels * x.itemsize, pixels or prod(out))
+    rows, columns = _unit_size(window, out, channels * x.itemsize, pixels)
     units = units_of.py_func(out, rows, columns)
     return Plan(
         apart, groups, channels, per_group, lanes, -(-per_group // lanes),

@@ -1,4 +1,4 @@
-"""Products of matrices, as the direct convolution of a 1x1 kernel.
+"""Products of matrices, as the convolution by a kernel of one place, or its weight gradient.
 
 NumPy's BLAS does them as fast; but its threads, once called, keep a core busy for a tenth of a
 second, in case another product comes, and all that we do in that time would wait for them.
@@ -6,10 +6,12 @@ second, in case another product comes, and all that we do in that time would wai
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 
 from ..._xp import Array
-from . import _direct
+from . import _correlation, _direct
 from ._arrays import empty
 from ._bands import Geometry
 from ._jit import takes
@@ -24,21 +26,30 @@ POINTWISE: Geometry = (1,) * 9 + (0,) * 3
 
 
 def matmul(a: Array, b: Array) -> Array:
-    if not takes(a, b) or a.ndim != 2 or b.ndim != 2:
+    if not takes(a, b) or a.ndim != 2 or b.ndim != 2 or len(a) * b.size < LEAST:
         return NotImplemented
-    if len(a) * b.size < LEAST:
-        return NotImplemented
-    if _copied(b.T, a.T) < _copied(a, b):
-        return np.ascontiguousarray(_product(b.T, a.T).T)
-    return _product(a, b)
+    ways = (
+        (_pixels_copied(a, b), _by_pixels, a, b),
+        (_pixels_copied(b.T, a.T), _by_pixels, b.T, a.T),
+        (_terms_copied(a, b), _by_terms, a, b),
+        (_terms_copied(b.T, a.T), _by_terms, b.T, a.T),
+    )
+    _, way, left, right = min(ways, key=itemgetter(0))
+    return np.ascontiguousarray(way(left, right) if left is a else way(left, right).T)
 
 
-def _copied(a: Array, b: Array) -> int:
+def _pixels_copied(a: Array, b: Array) -> int:
     """Numbers to be copied for a (P, C) as pixels with channels last, and b (C, O) as weights."""
     return b.size + (0 if a.strides[1] == a.itemsize else a.size)
 
 
-def _product(a: Array, b: Array) -> Array:
+def _terms_copied(a: Array, b: Array) -> int:
+    """Numbers to be copied for a (P, C) as C pixels of P channels, and the sums (P, O)."""
+    return a.size + len(a) * b.shape[1] + (0 if b.strides[1] == b.itemsize else b.size)
+
+
+def _by_pixels(a: Array, b: Array) -> Array:
+    """A convolution of the rows of a by b."""
     (pixels, channels), out_channels = a.shape, b.shape[1]
     c = empty((pixels, out_channels), a.dtype)
     about = range(max(1, pixels // (2 * ROW)), 2 * pixels // ROW + 1)
@@ -46,4 +57,12 @@ def _product(a: Array, b: Array) -> Array:
     image = np.ascontiguousarray(a).reshape(1, 1, rows, -1, channels)
     weights = b.T.reshape(1, out_channels, channels, 1, 1, 1)
     _direct.forward(image, weights, None, POINTWISE, c.reshape(1, 1, rows, -1, out_channels))
+    return c
+
+
+def _by_terms(a: Array, b: Array) -> Array:
+    """A weight gradient: the sum over rows of b, read where they are, times columns of a."""
+    c = empty((len(a), b.shape[1]), a.dtype)
+    image, grads = (m[None, None, None] for m in (np.ascontiguousarray(a.T), b))
+    _correlation.weight_gradient(image, grads, POINTWISE, c.T.reshape(1, *c.T.shape, 1, 1, 1))
     return c
