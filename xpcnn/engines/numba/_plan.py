@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from math import prod
 from typing import NamedTuple
 
@@ -47,13 +48,21 @@ class Plan(NamedTuple):
 
 def plan_of(x: Array, w: Array, window: Geometry, out: tuple, pixels: int) -> Plan:
     """The plan for outputs of shape `out` (N, OD, OH, OW, O), at most so many `pixels` a unit."""
-    groups, per_group, channels = w.shape[:3]
+    return _plan(x.shape, x.strides, x.itemsize, w.shape, window, out, pixels)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    shape: tuple, strides: tuple, itemsize: int, weights: tuple, window: Geometry, out: tuple,
+    pixels: int,
+) -> Plan:  # fmt: skip
+    groups, per_group, channels = weights[:3]
     apart = groups > 1 and per_group == channels == 1
     if apart:
         groups, per_group, channels = 1, groups, groups
-    lanes = BLOCK_BYTES // x.itemsize
-    in_place = x.strides[4] == x.itemsize and not _reads_padding(window, x.shape, out)
-    rows, columns = _unit_size(window, out, channels * x.itemsize, pixels)
+    lanes = BLOCK_BYTES // itemsize
+    in_place = strides[4] == itemsize and not _reads_padding(window, shape, out)
+    rows, columns = _unit_size(window, out, channels * itemsize, pixels)
     units = units_of.py_func(out, rows, columns)
     return Plan(
         apart, groups, channels, per_group, lanes, -(-per_group // lanes),
