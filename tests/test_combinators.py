@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import naive
@@ -14,7 +15,7 @@ from xpcnn import layers as L
 from xpcnn import optim, random, training
 from xpcnn._xp import Array
 from xpcnn.layers import tree
-from xpcnn.layers.base import OpLayer
+from xpcnn.layers.base import OpLayer, pull_last
 from xpcnn.ops._op import op
 from xpcnn.training.step import init_state
 
@@ -589,3 +590,40 @@ def test_parameters_of_another_library_are_named():
     params, _ = NESTED.init(KEY, (3, 5, 5))
     with pytest.raises(TypeError, match=r"^layer features\.0: conv2d: x is a strict array on .* w"):
         NESTED(params, strict.zeros((1, 3, 5, 5), dtype=strict.float32))
+
+
+# ---- the last pull ------------------------------------------------------------------------------
+
+
+def test_the_last_pull_gives_the_same_and_can_not_be_called_again(params):
+    _, pull = MODEL.vjp(params, numbers(2, 3, 6, 6), key=KEY)
+    dy = numbers(2, 4)
+    (grads, dx), (last_grads, last_dx) = pull(dy), pull_last(pull, dy)
+    np.testing.assert_array_equal(dx, last_dx)
+    for name, grad in tree.flatten(grads).items():
+        np.testing.assert_array_equal(grad, tree.flatten(last_grads)[name])
+    with pytest.raises(RuntimeError, match="let go what it held"):
+        pull(dy)
+
+
+class Held(L.Layer):
+    """The identity; its pulls say how many pulls of all such layers are still held."""
+
+    def vjp(self, params, x, *, key=None, wrt=None):
+        def pull(dy):
+            seen.append(len(held))
+            return {}, dy
+
+        held.add(pull)
+        return x, pull
+
+
+held, seen = weakref.WeakSet(), []
+
+
+def test_the_last_pull_lets_go_of_what_was_used():
+    model = L.Sequential(Held(), L.Residual(L.Sequential(Held(), Held())), Held())
+    _, pull = model.vjp({}, np.ones((1, 3)))
+    pull(np.ones((1, 3)))
+    pull_last(pull, np.ones((1, 3)))
+    assert seen == [4, 4, 4, 4, 4, 3, 2, 1]

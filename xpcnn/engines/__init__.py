@@ -35,9 +35,6 @@ ENGINES = {
     "strict": ("generic",),
 }
 
-OPTIONAL = ("numba",)
-"""Engines of NumPy arrays that need a library of the same name."""
-
 Divisor = int | tuple[Ints, ...]
 """One divisor for all outputs, or one per output and axis, whose outer product divides."""
 
@@ -139,12 +136,12 @@ def _engines(x: Array) -> Iterator[ModuleType]:
 @functools.cache
 def _engine(name: str) -> ModuleType | None:
     """The engine's module; None where what it needs is not installed, or not for this NumPy."""
-    if name in OPTIONAL:
-        if find_spec(name) is None:
-            return None
-        try:
-            import_module(name)
-        except ImportError as error:
-            logging.getLogger("xpcnn").warning("going on without %s: %s", name, error)
-            return None
-    return import_module(f".{name}", __name__)
+    if name == "numba" and find_spec(name) is None:
+        return None
+    try:
+        return import_module(f".{name}", __name__)
+    except ImportError as error:
+        if name != "numba" or (error.name or "").startswith(__name__):  # the fault is our own
+            raise
+        logging.getLogger("xpcnn").warning("going on without numba: %s", error)
+        return None

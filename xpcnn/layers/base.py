@@ -180,6 +180,11 @@ class OpLayer(Layer):
         return self.weights if getattr(self, "bias", True) else self.weights[:1]
 
 
+def pull_last(pull: Pull, dy: Array) -> tuple[Tree, Array]:
+    """pull(dy), for the last time: what a combinator's pull holds is let go as it is used."""
+    return getattr(pull, "last", pull)(dy)
+
+
 def held(layer: Layer, params: Tree, names: Sequence[str]) -> dict[str, Array]:
     """The layer's own parameters of these names; ValueError where `params` lacks one."""
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
+from itertools import accumulate
 from operator import add
 from typing import Any
 
@@ -12,10 +13,37 @@ import numpy as np
 
 from .._xp import Array, namespace
 from ..random import Key, fold_in
-from .base import Layer, Shape, wanted
+from .base import Layer, Pull, Shape, pull_last, wanted
 from .norm import norms_clipping
 from .shape import Identity
 from .tree import Tree
+
+Pulls = Iterable[tuple[str, Pull]]
+"""The pulls of layers with their names, the last layer's first."""
+
+
+class JoinedPull:
+    """A combinator's pull: `join(dy, pulls)` calls those of its layers and joins what they give."""
+
+    def __init__(
+        self, pulls: list[tuple[str, Pull]], join: Callable[[Array, Pulls], tuple[Tree, Array]]
+    ) -> None:
+        self.pulls: list[tuple[str, Pull]] | None = pulls
+        self.join = join
+
+    def __call__(self, dy: Array) -> tuple[Tree, Array]:
+        return self.join(dy, reversed(self._held()))
+
+    def last(self, dy: Array) -> tuple[Tree, Array]:
+        """The same, never to be called again: a layer's pull is let go as soon as it was used."""
+        held, self.pulls = self._held(), None
+        spent = (held.pop() for _ in range(len(held)))
+        return self.join(dy, ((name, partial(pull_last, pull)) for name, pull in spent))
+
+    def _held(self) -> list[tuple[str, Pull]]:
+        if self.pulls is None:
+            raise RuntimeError("pull: it let go what it held when it was called for the last time")
+        return self.pulls
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -117,15 +145,15 @@ class Sequential(Combinator):
             pulls.append((name, pull))
             needs_x = needs_x or ("params" in asked and bool(layer.trainable(own)))
 
-        def pull_all(dy: Array) -> tuple[Tree, Array]:
+        def chain(dy: Array, pulls: Pulls) -> tuple[Tree, Array]:
             grads = {}
-            for name, pull in reversed(pulls):
+            for name, pull in pulls:
                 if dy is None:  # nothing further down is asked
                     break
                 grads[name], dy = pull(dy)
             return _occupied(grads), dy if "x" in asked else None
 
-        return x, pull_all
+        return x, JoinedPull(pulls, chain)
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -180,14 +208,14 @@ class Branches(Combinator):
             pulls.append((name, pull))
         sizes = [part.shape[1] for part in parts]
 
-        def pull_all(dy: Array) -> tuple[Tree, Array]:
+        def fan(dy: Array, pulls: Pulls) -> tuple[Tree, Array]:
             grads, dxs = {}, []
-            for (name, pull), share in zip(pulls, self._split(dy, sizes), strict=True):
+            for share, (name, pull) in zip(self._split(dy, sizes)[::-1], pulls, strict=True):
                 grads[name], dx = pull(share)
                 dxs.append(dx)
-            return _occupied(grads), reduce(add, dxs) if "x" in asked else None
+            return _occupied(grads), reduce(add, dxs[::-1]) if "x" in asked else None
 
-        return self._join(parts), pull_all
+        return self._join(parts), JoinedPull(pulls, fan)
 
     def _join(self, parts: list[Array]) -> Array:
         first = parts[0].shape
@@ -203,11 +231,12 @@ class Branches(Combinator):
             reduce(add, parts) if self.merge == "sum" else namespace(parts[0]).concat(parts, axis=1)
         )
 
-    def _split(self, dy: Array, sizes: list[int]) -> Iterator[Array]:
-        start = 0
-        for size in sizes:
-            yield dy if self.merge == "sum" else dy[:, start : start + size, ...]
-            start += size
+    def _split(self, dy: Array, sizes: list[int]) -> list[Array]:
+        if self.merge == "sum":
+            return [dy] * len(sizes)
+        ends = list(accumulate(sizes))
+        starts = (end - size for end, size in zip(ends, sizes, strict=True))
+        return [dy[:, start:end, ...] for start, end in zip(starts, ends, strict=True)]
 
     def _notes(self) -> tuple[str, ...]:
         return (f"merge={self.merge!r}",)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .. import ops
 from .._xp import Array, namespace
 from ..layers import Layer, tree
+from ..layers.base import pull_last
 from ..layers.tree import Tree
 from ..optim import Optimizer, State, clip_by_global_norm
 from ..random import Key
@@ -66,10 +67,10 @@ def train_step(
 def _gradients(
     model: Layer, params: Tree, x: Array, y: Array, key: Key | None, loss: Any
 ) -> tuple[Array, Array, Tree]:
-    """Logits, loss, and gradients. The pulls, and all they hold, end here: before the update."""
+    """Logits, loss, and gradients. What the pulls hold is let go as it is used."""
     logits, pull = model.vjp(params, x, key=key, wrt=("params",))
     value, loss_pull = loss.vjp(logits, y, wrt=("x",))
-    return logits, value, pull(loss_pull(1.0)[0])[0]
+    return logits, value, pull_last(pull, loss_pull(1.0)[0])[0]
 
 
 def init_state(model: Layer, optimizer: Optimizer, params: Tree) -> State:
