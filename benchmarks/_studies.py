@@ -1,4 +1,4 @@
-"""What else there is to know: errors against float64, growth with size, where the time goes."""
+"""What else there is to know: errors, growth with size, where the time goes, what bounds it."""
 
 from __future__ import annotations
 
@@ -139,3 +139,17 @@ def profile(rows: Iterable[Row]) -> list[Result]:
             print(f"  {share:6.1%} {calls / STEPS:8.0f} calls  {where}{function}")
             results.append({"row": row.name, "function": f"{where}{function}", "share": share})
     return results
+
+
+def limits(_: Iterable[Row]) -> list[Result]:
+    """What bounds everybody: the rates of a large product of matrices and of copying memory."""
+    a, far = torch.randn(2048, 2048), torch.ones(2**26)
+    to = torch.empty_like(far)
+    product, copy = measure((lambda: a @ a, lambda: to.copy_(far)), Effort(7, 2.0))
+    rates = {
+        "products": 2e-9 * len(a) ** 3 / product.least,
+        "copied": 2e-9 * far.nbytes / copy.least,
+    }
+    print(f"{rates['products']:.0f} GFLOP/s in a product of matrices of 2048x2048")
+    print(f"{rates['copied']:.1f} GB/s read and written in a copy of {far.nbytes >> 20} MiB")
+    return [rates]

@@ -45,6 +45,7 @@ STUDIES = {
     "errors": "the errors of convolutions against float64, instead of times",
     "scaling": "times from 1 to 512 images and from 16 to 512 pixels, instead of the table",
     "profile": "where our training steps spend their time, instead of the table",
+    "limits": "how fast this machine multiplies and copies at most, instead of the table",
 }
 """What a run may do beside the table, by the option that asks for it."""
 

@@ -61,7 +61,7 @@ NO_NUMPY = (
 )  # fmt: skip
 """Integers only, or Array API code only."""
 
-HELPERS = {"settings", "_kernels", "_toom"}
+HELPERS = {"settings", "_kernels", "_lines", "_toom"}
 """What lies in engines/ and is none."""
 
 

@@ -33,7 +33,7 @@ def _small_arrays_too() -> Iterator[None]:
         patch.setattr(_passes, "FEW", 1)
         patch.setattr(_norm, "PIECE", 64)
         patch.setattr(_norm, "LANES", 16)
-        patch.setattr(_norm, "ROWS", 2)
+        patch.setattr(_norm, "LEAST_ROWS", 2)
         yield
 
 

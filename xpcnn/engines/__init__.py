@@ -94,7 +94,8 @@ def offered(verb: str, x: Array, *rest: Any) -> Any:
     definition. Channels are axis 1.
 
     - `clip(x, low, high)`: x within [low, high], NaN passing, no bound where high is None;
-      `clip_dx(dy, y, low, high)`: dy * 1 where low < y < high, dy * 0 elsewhere.
+      `clip_dx(dy, y, low, high)`: dy * 1 where low < y < high, dy * 0 elsewhere,
+      or 0 itself if dy is infinite.
     - `channel_sums(x)`: (C,), over all other axes. `matmul(a, b)`: the product of two matrices.
     - `batch_norm(x, mean, var, weight, bias, eps, bounds)`: y, clipped unless bounds are None.
     - `batch_norm_train(x, weight, bias, eps, bounds)`: (y, mean, var); `batch_norm_train_dx(dy, x,

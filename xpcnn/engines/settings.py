@@ -92,7 +92,7 @@ def use(
     `engine`: "generic" (the definition, Array API only), "numpy", "numba", "torch" or "jax"; what
     it does not do is left to the next. `workspace`: bytes the numpy engine may take beyond inputs
     and outputs, 64 MiB unless set; it works in blocks that fit. `threads`: how many the numba
-    engine uses, otherwise OMP_NUM_THREADS or one per core. `winograd=False` forgoes Winograd's
+    engine uses, of OMP_NUM_THREADS or one per core at most. `winograd=False` forgoes Winograd's
     algorithm, which the numba and numpy engines take for 3x3 and 5x5 kernels in float32, and which
     costs a digit. What is not given stays as it was. The settings hold in this thread and task
     alone; under jax.jit, while the function is traced.

@@ -6,30 +6,7 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
-
-LINE = 64
-"""Bytes that come from memory together."""
-
-
-def empty(shape, dtype):
-    """A new array that begins with a line of memory, lest each vector lie in two of them.
-
-    Its entries are not set.
-    """
-    size = 1
-    for length in shape:
-        size *= length
-    memory = np.empty(size + LINE, dtype)
-    start = -memory.ctypes.data % LINE // memory.itemsize
-    return memory[start : start + size].reshape(shape)
-
-
-def zeros(shape, dtype):
-    """The same, of zeros."""
-    array = empty(shape, dtype)
-    array[...] = 0
-    return array
-
+from .._lines import empty
 
 room = njit(empty)
 """`empty` within a kernel."""

@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
-from ._arrays import LINE, room, zeros
+from .._lines import LINE, zeros
+from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at, units_of
 from ._jit import BOOL, INT, ints, kernel, read, write
 from ._moves import gather, move, move_real
@@ -39,8 +40,8 @@ AT_ONCE = 8
 even where all fall in the same place of it."""
 
 NEAR = 1024
-"""Bytes from output to output up to which a block is read where it is; the lines of one further
-apart would fall in too few places of the cache."""
+"""Bytes from output to output up to which a block is read where it is, unless it is read once
+alone; the lines of one further apart would fall in too few places of the cache."""
 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
@@ -82,7 +83,7 @@ def correlate(
     left = room((parts, rows * columns, ROWS), x.dtype)
     right = room((rows * columns, lanes), x.dtype)
     runs = np.zeros((1, 2), np.intp)
-    in_rows = dy.strides[4] == size and dy.strides[3] <= NEAR
+    in_rows = dy.strides[4] == size and (dy.strides[3] <= NEAR or parts == 1)
     in_rows = in_rows and (rows == 1 or dy.strides[2] == columns * dy.strides[3])
     for task in range(first, last):
         chunk, group = task // (splits * groups), task // splits % groups

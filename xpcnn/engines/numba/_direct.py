@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
-from ._arrays import LINE, empty, room, zeros
+from .._lines import LINE, empty, zeros
+from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at
 from ._jit import BOOL, INT, ints, kernel, read, write
 from ._packing import pack
@@ -23,7 +24,7 @@ from ._plan import BAND, is_product, plan_of, run_offsets, split, splits_of, wei
 from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
 from ._vectors import ROWS
 
-RESULTS = 2**18
+RESULTS = 2**19
 """Bytes of outputs that a task writes, all channels of a few, before it goes on to the next."""
 
 
@@ -32,7 +33,8 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
     small = prod(x.shape[1:]) * x.itemsize <= BAND
     if small and is_product(window) and x.flags.c_contiguous and y.flags.c_contiguous:
         x, y = (a.reshape(len(a), 1, 1, -1, a.shape[-1]) for a in (x, y))  # one long row
-    plan = plan_of(x, w, window, y.shape, max(ROWS, RESULTS // (y.shape[4] * y.itemsize)))
+    pixels = ROWS * max(1, RESULTS // (ROWS * y.shape[4] * y.itemsize))
+    plan = plan_of(x, w, window, y.shape, pixels)
     packed = empty((plan.groups, plan.blocks, plan.terms, plan.lanes), x.dtype)
     pack(plan.groups * plan.blocks, weights_of(w, plan), packed)
     bias = zeros((plan.groups, plan.blocks * plan.lanes), x.dtype)

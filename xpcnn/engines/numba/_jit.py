@@ -92,7 +92,7 @@ def kernel(*arguments: Any) -> Callable:
 
 
 class _Cache(FunctionCache):
-    """Kernels on disk, compiled anew when any file of this engine has changed.
+    """Kernels on disk, compiled anew when any file of this engine or beside it has changed.
 
     Numba looks at a function's own file alone, and not at what it calls.
     """
@@ -103,7 +103,8 @@ class _Cache(FunctionCache):
 
 @functools.cache
 def _sources() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    files = sorted((*here.glob("*.py"), *here.parent.glob("*.py")))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

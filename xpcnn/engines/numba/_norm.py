@@ -27,7 +27,7 @@ PIECE = 2**15
 LANES = 2**8
 """Lanes of a row, unless there are more channels."""
 
-ROWS = 8
+LEAST_ROWS = 8
 """Rows of a piece at least."""
 
 
@@ -85,7 +85,7 @@ def batch_norm_train(
     means, squares = _sums(x, grid), _sums(x, grid)
     _moments(len(means), flatten(x, order), grid, means, squares)
     counts = _counts(grid, x.size // x.shape[1])
-    moments = _together(_by_channel(means, x, grid), _by_channel(squares, x, grid), counts)
+    moments = _pooled(_by_channel(means, x, grid), _by_channel(squares, x, grid), counts)
     mean, var = (a.astype(x.dtype) for a in moments)
     return batch_norm(x, mean, var, weight, bias, eps, bounds), mean, var
 
@@ -126,7 +126,7 @@ def _scale(var: Array, weight: Array | None, eps: float) -> Array:
 def _grid(x: Array, order: tuple[int, ...]) -> Grid:
     run, period = (x.size, x.shape[1]) if order[-1] == 1 else (product(x.shape[2:]), 1)
     lanes = period * max(1, min(LANES, run) // period)
-    return Grid(run, lanes * max(ROWS, PIECE // lanes), lanes, period)
+    return Grid(run, lanes * max(LEAST_ROWS, PIECE // lanes), lanes, period)
 
 
 def _pieces(x: Array, grid: Grid) -> int:
@@ -160,7 +160,7 @@ def _table(x: Array, *numbers: Array | float) -> Array:
     return table
 
 
-def _together(means: Array, squares: Array, counts: Array) -> tuple[Array, Array]:
+def _pooled(means: Array, squares: Array, counts: Array) -> tuple[Array, Array]:
     """Mean and variance of all, of parts' means and sums of squares around them.
 
     Source: Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983.

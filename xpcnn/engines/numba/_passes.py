@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, types
 
 from ..._xp import Array
-from ._arrays import empty
+from .._lines import empty
 from ._jit import BOOL, kernel, number, takes
 
 SHARE = 2**15

@@ -24,7 +24,7 @@ from ._jit import BOOL, INT, ints, kernel, read, takes, write
 TASKS = 16
 """Tasks into which a call is split at least, where it can be, so that every core finds some."""
 
-CHANNELS = 16
+LEAST_CHANNELS = 16
 """Channels that a task takes at least: with fewer, two cores would write into one cache line."""
 
 FEW = 4
@@ -94,7 +94,7 @@ def _tasks(y: Array) -> int:
 def _splits(y: Array) -> int:
     """Into how many parts the channels of an output row are split."""
     rows = max(1, product(y.shape[:3]))
-    return min(-(-TASKS // rows), -(-y.shape[4] // CHANNELS))
+    return min(-(-TASKS // rows), -(-y.shape[4] // LEAST_CHANNELS))
 
 
 def _divisors(divisor: Divisor, y: Array) -> Array:

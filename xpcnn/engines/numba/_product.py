@@ -11,8 +11,8 @@ from operator import itemgetter
 import numpy as np
 
 from ..._xp import Array
+from .._lines import empty
 from . import _correlation, _direct
-from ._arrays import empty
 from ._bands import Geometry
 from ._jit import takes
 

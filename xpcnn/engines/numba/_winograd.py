@@ -17,7 +17,8 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
-from ._arrays import channels_last, empty, room, zeros
+from .._lines import empty, zeros
+from ._arrays import channels_last, room
 from ._bands import Geometry, fill_row
 from ._jit import INT, ints, kernel, read, write
 from ._packing import by_place, pack_block, unpack_block

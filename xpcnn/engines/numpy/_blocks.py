@@ -19,9 +19,6 @@ from ..settings import current
 BLOCK = 4 * 2**20
 """Bytes to work on at a time: few enough for a core's cache, enough to make calls worth while."""
 
-CACHE_LINE = 64
-"""Bytes."""
-
 SHORT = 8
 """Numbers of a kernel row that are too few to be copied by themselves."""
 
@@ -86,14 +83,6 @@ def spanned(window: Window, outs: Sequence[int]) -> tuple[int, ...]:
     """Sizes of the input that `outs` neighbouring outputs span along each axis."""
     axes = zip(outs, window.stride, window.span, strict=True)
     return tuple((n - 1) * stride + span for n, stride, span in axes)
-
-
-def aligned(shape: Sequence[int], dtype: np.dtype) -> Array:
-    """An array, unset, that starts on a cache line: small products read it as it lies."""
-    size = product(shape) * dtype.itemsize
-    room = np.empty(size + CACHE_LINE, np.uint8)
-    start = -room.ctypes.data % CACHE_LINE
-    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def has_short_rows(window: Window, channels: int) -> bool:

@@ -20,9 +20,10 @@ import numpy as np
 from ..._xp import Array, product
 from ...window import Window
 from .. import _toom
+from .._lines import empty
 from .._toom import SIDE
 from ..settings import current
-from ._blocks import Box, aligned, boxes_of_outputs, reads
+from ._blocks import Box, boxes_of_outputs, reads
 
 LEAST_CHANNELS = 16
 """From which on it pays, in and out."""
@@ -58,7 +59,7 @@ def convolve(x: Array, w: Array, window: Window, y: Array) -> Iterator[Array]:
     weights = _transform(_from_kernel(w.shape[-1]), _by_place(np.swapaxes(w, 0, 1), (2, 3)))
     for box in _boxes(x, y.shape[-1], tiles):
         values = _transform(_from_patch(), _by_place(reads(x, tiles, box), (3, 4)))
-        sums = aligned((*values.shape[:-1], y.shape[-1]), y.dtype)
+        sums = empty((*values.shape[:-1], y.shape[-1]), y.dtype)
         pairs = (SIDE, SIDE, -1)
         np.matmul(values.reshape(*pairs, channels), weights, out=sums.reshape(*pairs, len(w)))
         values = _transform(_to_tile(m), sums)
@@ -103,7 +104,7 @@ def _boxes(x: Array, out_channels: int, tiles: Window) -> Iterator[Box]:
 def _by_place(tiles: Array, axes: tuple[int, int]) -> Array:
     """A copy of tiles, or weights, with the two axes of their places first."""
     view = np.moveaxis(tiles, axes, (0, 1))
-    copy = aligned(view.shape, view.dtype)
+    copy = empty(view.shape, view.dtype)
     copy[...] = view
     return copy
 
@@ -116,7 +117,7 @@ def _transform(matrix: Array, values: Array) -> Array:
     (n, k), rest = matrix.shape, values.shape[2:]
     values = values.reshape(k, k, -1)
     count = values.shape[2]
-    result = values[:n, :n] if n <= k else aligned((n, n, count), values.dtype)
+    result = values[:n, :n] if n <= k else empty((n, n, count), values.dtype)
     for start in range(0, count, PIECE):
         piece = slice(start, start + PIECE)
         half = np.matmul(matrix, np.swapaxes(values[:, :, piece], 0, 1))
