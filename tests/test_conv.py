@@ -247,3 +247,18 @@ def test_outputs_that_do_not_read_it_stay_finite(engine, value):
         dx = pull(np.where(np.isfinite(y), np.float32(1), np.float32(value)))[0]
     assert (~np.isfinite(y)).sum() == 4 * 9
     assert (~np.isfinite(dx)).sum() == 3 * 25
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 1)), ((0, 2), (0, 0)), ((1, 0), (0, 0))])
+def test_a_kernel_of_one_place_may_have_padding_on_one_side(engine, padding):
+    x, w, b = normal((2, 3, 4, 5), (4, 3, 1, 1), (4,))
+    x, options = view(x, "channels last"), {"padding": padding}
+    with xpcnn.use("generic"):
+        y, pull = xpcnn.vjp(ops.conv2d, x, w, b, **options)
+        dy = view(normal(y.shape)[0], "channels last")
+        expected = pull(dy)
+    with xpcnn.use(engine):
+        found, pull = xpcnn.vjp(ops.conv2d, x, w, b, **options)
+        np.testing.assert_allclose(found, y, rtol=1e-12, atol=1e-12)
+        for grad, expected_grad in zip(pull(dy), expected, strict=True):
+            np.testing.assert_allclose(grad, expected_grad, rtol=1e-12, atol=1e-12)

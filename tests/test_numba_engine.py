@@ -29,7 +29,9 @@ from xpcnn.window import Window, conv_window, pool_window
 
 pytest.importorskip("numba")
 
-from xpcnn.engines.numba import _jit
+import numba
+
+from xpcnn.engines.numba import _correlation, _direct, _jit, _plan
 
 CHANNELS = [1, 3, 15, 16, 17, 31, 32, 33, 40]
 """Around one vector of lanes and two, with the widest registers and the narrowest."""
@@ -98,8 +100,23 @@ def inside(a: np.ndarray, wanted: bool) -> np.ndarray:
     return part
 
 
+@pytest.fixture(scope="module", params=["units as they are", "units of a few outputs"])
+def units(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "units as they are":
+            for module, name, limit in (
+                (_plan, "BAND", 256), (_direct, "BAND", 256), (_direct, "RESULTS", 64),
+                (_correlation, "PIXELS", 5),
+            ):  # fmt: skip
+                patch.setattr(module, name, limit)
+        _plan._plan.cache_clear()
+        yield
+    _plan._plan.cache_clear()
+
+
+@pytest.mark.usefixtures("units")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@settings(max_examples=2 * EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_convolutions_are_the_definition(dtype, data):
     layer = data.draw(layers(dtype))
@@ -274,13 +291,19 @@ def test_many_callers_at_once_get_what_each_gets_alone():
     assert together == [[bits_of(calls)] * 3 for calls in callers]
 
 
+@numba.njit(nogil=True)
+def count_done(tasks, done):
+    for task in _jit.taken(tasks):
+        done[task] += 1
+
+
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("tasks", [0, 1, 2, 5, 1000])
 def test_every_task_is_done_once(tasks):
-    done: list[int] = []
+    done = np.zeros(tasks, np.intp)
     with xpcnn.use(threads=3):
-        _jit.spread(lambda first, last: done.extend(range(first, last)), tasks)
-    assert sorted(done) == list(range(tasks))
+        _jit.spread(count_done, tasks, done)
+    assert (done == 1).all()
 
 
 @pytest.mark.usefixtures("eager")
@@ -288,9 +311,9 @@ def test_every_task_is_done_once(tasks):
 def test_another_thread_helps_and_what_it_raises_is_raised(error):
     here, helped = threading.get_ident(), threading.Event()
 
-    def work(first: int, last: int) -> None:
+    def work(tasks: np.ndarray) -> None:
         if threading.get_ident() == here:
-            helped.wait(1.0 if first else 0.0)  # the first share is done alone
+            helped.wait(1.0 if tasks[0] else 0.0)  # the first share is done alone
         else:
             helped.set()
             if error:

@@ -142,7 +142,8 @@ def _engine(name: str) -> ModuleType | None:
     try:
         return import_module(f".{name}", __name__)
     except ImportError as error:
-        if name != "numba" or (error.name or "").startswith(__name__):  # the fault is our own
+        ours = (error.name or "").partition(".")[0] == "xpcnn"
+        if name != "numba" or ours:
             raise
         logging.getLogger("xpcnn").warning("going on without numba: %s", error)
         return None

@@ -30,7 +30,7 @@ class Unit(NamedTuple):
 
 @njit
 def band_shape(window, rows, columns, channels):
-    """Planes, rows, columns and channels that a unit of `rows` rows of outputs reads."""
+    """Planes, rows, columns and channels that a unit of so many rows and columns reads."""
     kd, kh, kw, _, sh, sw, _, dh, dw, _, _, _ = window
     read = (rows - 1) * sh + dh * (kh - 1) + 1
     return kd, read, (columns - 1) * sw + dw * (kw - 1) + 1, channels

@@ -16,7 +16,7 @@ from ..._xp import Array
 from .._lines import LINE, zeros
 from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at, units_of
-from ._jit import BOOL, INT, ints, kernel, read, write
+from ._jit import BOOL, INT, ints, kernel, read, taken, write
 from ._moves import gather, move, move_real
 from ._packing import unpack
 from ._plan import (
@@ -40,13 +40,13 @@ AT_ONCE = 8
 even where all fall in the same place of it."""
 
 NEAR = 1024
-"""Bytes from output to output up to which a block is read where it is, unless it is read once
-alone; the lines of one further apart would fall in too few places of the cache."""
+"""Bytes from output to output up to which a block that is read more than once is read where it is:
+the lines of one further apart would fall in too few places of the cache."""
 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     """Set dw to the gradient of the weights, from x (N, D, H, W, C) and dy (N, OD, OH, OW, O)."""
-    if is_product(window) and x.flags.c_contiguous and dy.flags.c_contiguous:
+    if is_product(window, x, dy) and x.flags.c_contiguous and dy.flags.c_contiguous:
         x, dy = (a.reshape(1, 1, -1, *a.shape[3:]) for a in (x, dy))  # one tall image
         if x.shape[4] > dy.shape[4]:  # what has more channels is cheaper as lanes
             x, dy, dw = dy, x, np.swapaxes(dw, 1, 2)
@@ -55,21 +55,19 @@ def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     chunks = max(1, min(plan.units, CHUNKS // plan.groups, SUMS // (prod(one) * x.itemsize)))
     splits = splits_of(plan.blocks, chunks * plan.groups)
     sums = zeros((chunks, *one), x.dtype)
-    unit = plan.rows, plan.columns
+    size = plan.rows, plan.columns
     if plan.apart:
-        correlate_apart(chunks * splits, x, dy, sums, window, *unit, splits, plan.in_place)
+        correlate_apart(chunks * splits, x, dy, sums, window, *size, splits, plan.in_place)
     else:
         correlate(
             chunks * plan.groups * splits, x, dy, sums, window, plan.channels, plan.per_group,
-            *unit, splits, plan.in_place,
+            *size, splits, plan.in_place,
         )  # fmt: skip
     unpack(plan.groups * plan.blocks, sums, weights_of(dw, plan))
 
 
 @kernel(read(5), read(5), write(5), ints(12), INT, INT, INT, INT, INT, BOOL)
-def correlate(
-    first, last, x, dy, sums, window, channels, per_group, rows, columns, splits, in_place
-):
+def correlate(tasks, x, dy, sums, window, channels, per_group, rows, columns, splits, in_place):
     """sums (chunks, G, blocks, terms, lanes), to which each chunk of units adds x times dy.
 
     Tasks are chunks, groups and splits of the blocks.
@@ -85,7 +83,7 @@ def correlate(
     runs = np.zeros((1, 2), np.intp)
     in_rows = dy.strides[4] == size and (dy.strides[3] <= NEAR or parts == 1)
     in_rows = in_rows and (rows == 1 or dy.strides[2] == columns * dy.strides[3])
-    for task in range(first, last):
+    for task in taken(tasks):
         chunk, group = task // (splits * groups), task // splits % groups
         block_0, n_blocks = split(blocks, splits, task % splits)
         unit_0, n_units = split(units, chunks, chunk)
@@ -166,7 +164,7 @@ def _fill_left(left, start, pieces, places):
 
 
 @kernel(read(5), read(5), write(5), ints(12), INT, INT, INT, BOOL)
-def correlate_apart(first, last, x, dy, sums, window, rows, columns, splits, in_place):
+def correlate_apart(tasks, x, dy, sums, window, rows, columns, splits, in_place):
     """The same for channels apart: lanes are channels of x and of dy."""
     chunks, _, blocks, terms, lanes = sums.shape
     size, zero, channels = x.itemsize, x.dtype.type(0), x.shape[4]
@@ -175,7 +173,7 @@ def correlate_apart(first, last, x, dy, sums, window, rows, columns, splits, in_
     band = room(shape, x.dtype)
     right = room((rows * columns, lanes), x.dtype)
     runs = np.zeros((rows, 2), np.intp)
-    for task in range(first, last):
+    for task in taken(tasks):
         chunk = task // splits
         block_0, n_blocks = split(blocks, splits, task % splits)
         unit_0, n_units = split(units, chunks, chunk)

@@ -18,7 +18,7 @@ from ..._xp import Array
 from .._lines import LINE, empty, zeros
 from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at
-from ._jit import BOOL, INT, ints, kernel, read, write
+from ._jit import BOOL, INT, ints, kernel, read, taken, write
 from ._packing import pack
 from ._plan import BAND, is_product, plan_of, run_offsets, split, splits_of, weights_of
 from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
@@ -31,7 +31,7 @@ RESULTS = 2**19
 def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> None:
     """Set y (N, OD, OH, OW, O) to the convolution of x (N, D, H, W, C) with w, plus b (O,)."""
     small = prod(x.shape[1:]) * x.itemsize <= BAND
-    if small and is_product(window) and x.flags.c_contiguous and y.flags.c_contiguous:
+    if small and is_product(window, x, y) and x.flags.c_contiguous and y.flags.c_contiguous:
         x, y = (a.reshape(len(a), 1, 1, -1, a.shape[-1]) for a in (x, y))  # one long row
     pixels = ROWS * max(1, RESULTS // (ROWS * y.shape[4] * y.itemsize))
     plan = plan_of(x, w, window, y.shape, pixels)
@@ -50,7 +50,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
 
 @kernel(read(5), read(4), read(2), write(5), ints(12), INT, INT, INT, INT, INT, BOOL, BOOL)
 def convolve(
-    first, last, x, packed, bias, y, window, channels, per_group, rows, columns, splits, apart,
+    tasks, x, packed, bias, y, window, channels, per_group, rows, columns, splits, apart,
     in_place,
 ):  # fmt: skip
     """y (N, OD, OH, OW, O) from x (N, D, H, W, C): tasks are units, groups, splits of O."""
@@ -58,7 +58,7 @@ def convolve(
     size = x.itemsize
     shape = band_shape(window, rows, columns, 0 if in_place else channels)
     band = room(shape, x.dtype)
-    for task in range(first, last):
+    for task in taken(tasks):
         group = task // splits % groups
         unit = unit_at(task // (splits * groups), y.shape, rows, columns)
         start, a_plane, a_row, a_column = open_band(

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from numba import types
 from numba.core import event
 from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
 
 from ..._xp import Array
 from ..settings import current
@@ -26,6 +27,9 @@ from ..settings import current
 log = logging.getLogger("xpcnn")
 
 INT, BOOL = types.intp, types.boolean
+
+TASKS = types.Array(INT, 1, "C")
+"""The type of what a kernel takes its tasks from."""
 
 
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
@@ -60,7 +64,7 @@ def ints(count: int) -> types.UniTuple:
 
 
 def kernel(*arguments: Any) -> Callable:
-    """Compile a function `f(first, last, *arguments)` of the tasks first to last, without the GIL.
+    """Compile a function `f(tasks, *arguments)` that does what is `taken(tasks)`, without the GIL.
 
     Returns `run(tasks, *arrays and numbers)`, which shares the tasks among threads. The entries'
     type is that of the first array; each type is compiled when it is first asked for, then kept on
@@ -77,7 +81,7 @@ def kernel(*arguments: Any) -> Callable:
                 made._cache = _Cache(function)
             name = f"{function.__name__}({dtype})"
             with event.install_listener("numba:compile", _Announce(name)):
-                made.compile(types.void(INT, INT, *given))
+                made.compile(types.void(TASKS, *given))
             made.disable_compile()
             return made
 
@@ -123,40 +127,61 @@ class _Announce(event.Listener):
         pass
 
 
-def spread(function: Callable, tasks: int, *arguments: Any) -> None:
-    """Call `function(first, last, *arguments)` until 0 to `tasks` are done, in several threads.
+@intrinsic
+def _fetch_add(context, address, count):
+    """Add `count` to the integer at an address, for all threads at once; its value before."""
+
+    def generate(context, builder, signature, args):
+        pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "monotonic")
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@numba.njit
+def taken(tasks):
+    """The numbers of tasks to do, a share at a time: whoever is done takes the next.
+
+    `tasks` are three numbers: the next task, how many there are, and how many make a share.
+    """
+    _, end, share = tasks
+    while True:
+        first = _fetch_add(tasks.ctypes.data, share)
+        if first >= end:
+            return
+        for task in range(first, min(first + share, end)):  # noqa: UP028 unknown to Numba
+            yield task
+
+
+def spread(function: Callable, count: int, *arguments: Any) -> None:
+    """Call `function(tasks, *arguments)` with so many tasks, in several threads.
 
     A first share is done alone and timed: others are woken only where what is left takes longer
     than that. Who is done takes the next share, so that a core which another program holds delays
     no one else. The threads are our own: Numba's must not be used by two callers at once.
     """
-    count = min(threads(), tasks)
-    if count <= 1:
-        function(0, tasks, *arguments)
+    workers = min(threads(), count)
+    if workers <= 1:
+        function(np.array([0, count, count]), *arguments)
         return
-    begun, probe = time.perf_counter(), -(-tasks // (count * PROBES))
-    function(0, probe, *arguments)
-    if (time.perf_counter() - begun) * (tasks - probe) < WAKING * probe:
-        function(probe, tasks, *arguments)
+    begun, probe = time.perf_counter(), -(-count // (workers * PROBES))
+    function(np.array([0, probe, probe]), *arguments)
+    if (time.perf_counter() - begun) * (count - probe) < WAKING * probe:
+        function(np.array([probe, count, count]), *arguments)
         return
-    share = -(-(tasks - probe) // (count * SHARES))
-    starts = iter(range(probe, tasks, share))
-
-    def do(first: int) -> None:
-        function(first, min(first + share, tasks), *arguments)
-
-    _work_off(do, starts, count - 1)
+    left = np.array([probe, count, -(-(count - probe) // (workers * SHARES))])
+    _together(lambda: function(left, *arguments), workers - 1)
 
 
-PROBES, SHARES = 16, 4
+PROBES, SHARES = 16, 8
 """Shares of each thread, if all were as small as the first, and of the rest."""
 
 WAKING = 2e-4
 """Seconds of work that are worth waking a thread, which takes about a quarter of that."""
 
 
-def _work_off(do: Callable[[int], None], starts: Iterator[int], others: int) -> None:
-    """Call `do` of every start, here and in so many other threads; raise what one raises."""
+def _together(work: Callable[[], None], others: int) -> None:
+    """Call `work` here and in so many other threads; raise what one of them raises."""
     joined: list[None] = []
     done: SimpleQueue = SimpleQueue()
 
@@ -164,12 +189,9 @@ def _work_off(do: Callable[[int], None], starts: Iterator[int], others: int) -> 
         joined.append(None)
         error: BaseException | None = None
         try:
-            for start in starts:
-                do(start)
+            work()
         except BaseException as raised:
             error = raised
-        for _ in starts:  # nothing is begun after an error
-            pass
         done.put(error)
 
     for _ in range(others):

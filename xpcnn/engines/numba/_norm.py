@@ -17,7 +17,7 @@ from numba import types
 from ..._xp import Array, product
 from .. import Bounds
 from ._arrays import room
-from ._jit import INT, kernel
+from ._jit import INT, kernel, taken
 from ._jit import number as entry
 from ._passes import bound, flat, flat_out, flatten, memory_order, new, part, takes_many
 
@@ -172,18 +172,18 @@ def _pooled(means: Array, squares: Array, counts: Array) -> tuple[Array, Array]:
 
 
 @kernel(flat, GRID, SUMS)
-def _add(first, last, x, grid, sums):
+def _add(tasks, x, grid, sums):
     totals = room((grid.lanes,), x.dtype)
-    for number in range(first, last):
+    for number in taken(tasks):
         _, start, stop = _piece(number, grid)
         _add_rows(x[start:stop], totals)
         _fold(totals, sums[number])
 
 
 @kernel(flat, GRID, SUMS, SUMS)
-def _moments(first, last, x, grid, means, squares):
+def _moments(tasks, x, grid, means, squares):
     totals, middle = room((grid.lanes,), x.dtype), room((1, grid.lanes), x.dtype)
-    for number in range(first, last):
+    for number in taken(tasks):
         _, start, stop = _piece(number, grid)
         _add_rows(x[start:stop], totals)
         _fold(totals, means[number])
@@ -195,9 +195,9 @@ def _moments(first, last, x, grid, means, squares):
 
 
 @kernel(flat, GRID, table, entry, entry, flat_out)
-def _normalise(first, last, x, grid, numbers, low, high, y):
+def _normalise(tasks, x, grid, numbers, low, high, y):
     lanes, laid = room((3, grid.lanes), x.dtype), -1
-    for number in range(first, last):
+    for number in taken(tasks):
         run, start, stop = _piece(number, grid)
         if run != laid:
             _lay(numbers, run, grid, lanes)
@@ -206,10 +206,10 @@ def _normalise(first, last, x, grid, numbers, low, high, y):
 
 
 @kernel(flat, flat, GRID, table, entry, entry, SUMS, SUMS)
-def _correlate(first, last, dy, x, grid, numbers, low, high, sums, products):
+def _correlate(tasks, dy, x, grid, numbers, low, high, sums, products):
     lanes, totals = room((3, grid.lanes), x.dtype), room((2, grid.lanes), x.dtype)
     kept, laid = room((grid.piece,), x.dtype), -1
-    for number in range(first, last):
+    for number in taken(tasks):
         run, start, stop = _piece(number, grid)
         if run != laid:
             _lay(numbers, run, grid, lanes)
@@ -223,9 +223,9 @@ def _correlate(first, last, dy, x, grid, numbers, low, high, sums, products):
 
 
 @kernel(flat, flat, GRID, table, entry, entry, flat_out)
-def _project(first, last, dy, x, grid, numbers, low, high, dx):
+def _project(tasks, dy, x, grid, numbers, low, high, dx):
     lanes, kept, laid = room((5, grid.lanes), x.dtype), room((grid.piece,), x.dtype), -1
-    for number in range(first, last):
+    for number in taken(tasks):
         run, start, stop = _piece(number, grid)
         if run != laid:
             _lay(numbers, run, grid, lanes)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
-from ._jit import kernel, read, write
+from ._jit import kernel, read, taken, write
 from ._moves import gather, move, move_real, transpose
 from ._tile import BLOCK_BYTES
 from ._vectors import VECTOR_BYTES
@@ -20,13 +20,13 @@ def by_place(w: Array) -> Array:
 
 
 @kernel(read(4), write(4))
-def pack(first, last, w, packed):
+def pack(tasks, w, packed):
     """packed (G, blocks, P*C/G, lanes) of w (G, O/G, C/G, P), P being places.
 
     Tasks are groups and blocks.
     """
     blocks = packed.shape[1]
-    for task in range(first, last):
+    for task in taken(tasks):
         pack_block(w[task // blocks], task % blocks, packed[task // blocks, task % blocks])
 
 
@@ -65,13 +65,13 @@ def pack_block(w, block, packed):
 
 
 @kernel(write(5), write(4))
-def unpack(first, last, sums, dw):
-    """dw (G, O/G, C/G, P), contiguous, the sum of all chunks of `sums`, which the first becomes.
+def unpack(tasks, sums, dw):
+    """dw (G, O/G, C/G, P), O/G or P side by side, the sum of all chunks of `sums`.
 
-    Tasks are groups and blocks.
+    Their first becomes it. Tasks are groups and blocks.
     """
     blocks = sums.shape[2]
-    for task in range(first, last):
+    for task in taken(tasks):
         group, block = task // blocks, task % blocks
         total = sums[0, group, block]
         for chunk in range(1, len(sums)):
@@ -81,7 +81,7 @@ def unpack(first, last, sums, dw):
 
 @njit
 def unpack_block(packed, block, dw):
-    """Inverse of `pack_block`, into the block's part of dw (O, C, P), contiguous."""
+    """Inverse of `pack_block`, into the block's part of dw (O, C, P), O or P side by side."""
     (out_channels, channels, places), lanes, size = dw.shape, packed.shape[1], dw.itemsize
     step, zero = VECTOR_BYTES // size, dw.dtype.type(0)
     for v in range(0, min(lanes, out_channels - block * lanes), step):

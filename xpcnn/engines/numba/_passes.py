@@ -15,7 +15,7 @@ from numba import njit, types
 
 from ..._xp import Array
 from .._lines import empty
-from ._jit import BOOL, kernel, number, takes
+from ._jit import BOOL, kernel, number, taken, takes
 
 SHARE = 2**15
 """Entries of a task: fewer are not worth another thread."""
@@ -138,39 +138,55 @@ def bound(value: float | None) -> float:
 
 
 @kernel(flat, number, number, flat_out)
-def _clip(first, last, x, low, high, y):
-    share = slice(first * SHARE, last * SHARE)
-    x, y = x[share], y[share]
+def _clip(tasks, x, low, high, y):
+    for task in taken(tasks):
+        share = slice(task * SHARE, (task + 1) * SHARE)
+        _clip_share(x[share], low, high, y[share])
+
+
+@part
+def _clip_share(x, low, high, y):
     for i in range(x.size):
         value = low if x[i] < low else x[i]
         y[i] = high if value > high else value
 
 
 @kernel(flat, flat, number, number, flat_out)
-def _clip_dx(first, last, dy, y, low, high, dx):
-    share = slice(first * SHARE, last * SHARE)
-    dy, y, dx = dy[share], y[share], dx[share]
+def _clip_dx(tasks, dy, y, low, high, dx):
+    for task in taken(tasks):
+        share = slice(task * SHARE, (task + 1) * SHARE)
+        _clip_dx_share(dy[share], y[share], low, high, dx[share])
+
+
+@part
+def _clip_dx_share(dy, y, low, high, dx):
     for i in range(y.size):
         dx[i] = dy[i] * (low < y[i] and not y[i] >= high)
 
 
 @kernel(flat, flat, number, number, flat_out)
-def _descend(first, last, w, g, lr, decay, new_w):
-    share = slice(first * SHARE, last * SHARE)
-    w, g, new_w = w[share], g[share], new_w[share]
+def _descend(tasks, w, g, lr, decay, new_w):
+    for task in taken(tasks):
+        share = slice(task * SHARE, (task + 1) * SHARE)
+        _descend_share(w[share], g[share], lr, decay, new_w[share])
+
+
+@part
+def _descend_share(w, g, lr, decay, new_w):
     for i in range(w.size):
         new_w[i] = w[i] - lr * _decayed(g[i], w[i], decay)
 
 
 @kernel(flat, flat, flat, number, number, BOOL, number, flat_out, flat_out)
-def _roll(first, last, w, g, v, lr, momentum, nesterov, decay, new_w, new_v):
-    for start in range(first * SHARE, min(last * SHARE, w.size), BLOCK):
-        block = slice(start, start + BLOCK)
-        _velocity(w[block], g[block], v[block], momentum, decay, new_v[block])
-        if nesterov:
-            _look_ahead(w[block], g[block], new_v[block], lr, momentum, decay, new_w[block])
-        else:
-            _follow(w[block], new_v[block], lr, new_w[block])
+def _roll(tasks, w, g, v, lr, momentum, nesterov, decay, new_w, new_v):
+    for task in taken(tasks):
+        for start in range(task * SHARE, min((task + 1) * SHARE, w.size), BLOCK):
+            block = slice(start, start + BLOCK)
+            _velocity(w[block], g[block], v[block], momentum, decay, new_v[block])
+            if nesterov:
+                _look_ahead(w[block], g[block], new_v[block], lr, momentum, decay, new_w[block])
+            else:
+                _follow(w[block], new_v[block], lr, new_w[block])
 
 
 @part
@@ -193,15 +209,18 @@ def _look_ahead(w, g, v, lr, momentum, decay, new_w):
 
 @kernel(*[flat] * 4, *[number] * 9, *[flat_out] * 3)
 def _adapt(
-    first, last, w, g, mean, square, beta1, rest1, beta2, rest2, rate, correction, eps, shrink,
+    tasks, w, g, mean, square, beta1, rest1, beta2, rest2, rate, correction, eps, shrink,
     decay, new_w, new_mean, new_square,
 ):  # fmt: skip
-    for start in range(first * SHARE, min(last * SHARE, w.size), BLOCK):
-        block = slice(start, start + BLOCK)
-        _average(w[block], g[block], mean[block], beta1, rest1, decay, new_mean[block])
-        _average_square(w[block], g[block], square[block], beta2, rest2, decay, new_square[block])
-        averages = new_mean[block], new_square[block]
-        _scaled_step(w[block], *averages, rate, correction, eps, shrink, new_w[block])
+    for task in taken(tasks):
+        for start in range(task * SHARE, min((task + 1) * SHARE, w.size), BLOCK):
+            block = slice(start, start + BLOCK)
+            _average(w[block], g[block], mean[block], beta1, rest1, decay, new_mean[block])
+            _average_square(
+                w[block], g[block], square[block], beta2, rest2, decay, new_square[block]
+            )
+            averages = new_mean[block], new_square[block]
+            _scaled_step(w[block], *averages, rate, correction, eps, shrink, new_w[block])
 
 
 @part

@@ -71,7 +71,7 @@ def _plan(
 
 
 def _unit_size(window: Geometry, out: tuple, pixel: int, pixels: int) -> tuple[int, int]:
-    """Rows and columns of a unit: as many whole rows as a band holds, or else a part of one."""
+    """Rows and columns of a unit: whole rows, if one fits both limits, or else a part of one."""
     _, _, read, _ = band_shape.py_func(window, 1, out[3], 1)
     rows = min(BAND // (read * pixel * window[4]), pixels // out[3])
     if rows:
@@ -93,9 +93,9 @@ def _reads_padding(window: Geometry, x_shape: tuple, out: tuple) -> bool:
     return max(before) > 0 or any(n >= size for n, size in zip(last, x_shape[1:4], strict=True))
 
 
-def is_product(window: Geometry) -> bool:
-    """Whether it is a product of matrices: of a kernel of one place, without stride or padding."""
-    return window[:6] == (1,) * 6 and window[9:] == (0, 0, 0)
+def is_product(window: Geometry, x: Array, y: Array) -> bool:
+    """Whether y is a product of matrices: of a kernel of one place, without stride or padding."""
+    return window[:6] == (1,) * 6 and window[9:] == (0, 0, 0) and x.shape[1:4] == y.shape[1:4]
 
 
 def weights_of(w: Array, plan: Plan) -> Array:

@@ -19,7 +19,7 @@ from ...window import Window
 from .. import Divisor, generic
 from ._arrays import channels_last, logical, new, spatial
 from ._boxes import average, chosen, maximum, maximum_and_index
-from ._jit import BOOL, INT, ints, kernel, read, takes, write
+from ._jit import BOOL, INT, ints, kernel, read, taken, takes, write
 
 TASKS = 16
 """Tasks into which a call is split at least, where it can be, so that every core finds some."""
@@ -194,13 +194,13 @@ def _list(counts, strides, places, lists, known):
 
 
 @kernel(read(5), BOXES, ints(3), INT, BOOL, write(5), NEW_INDICES)
-def _maxima(first, last, x, boxes, steps, splits, indexed, y, indices):
+def _maxima(tasks, x, boxes, steps, splits, indexed, y, indices):
     """Maxima of boxes of x, and their places."""
     (lists, known), least = _room(boxes), y.dtype.type(-np.inf)
     _, _, height, width, _ = x.shape
     strides = x.strides[1] * steps[0], x.strides[2] * steps[1], x.strides[3] * steps[2]
     places = steps[0] * height * width, steps[1] * width, steps[2]
-    for task in range(first, last):
+    for task in taken(tasks):
         image, d, h, channel, channels = _task_at(task, splits, y)
         plane, row = boxes[0, d, 0], boxes[1, h, 0]
         start = _address(x, image, plane, row, channel)
@@ -220,11 +220,11 @@ def _maxima(first, last, x, boxes, steps, splits, indexed, y, indices):
 
 
 @kernel(read(5), INDICES, BOXES, INT, write(5))
-def _choices(first, last, dy, indices, boxes, splits, dx):
+def _choices(tasks, dy, indices, boxes, splits, dx):
     """Sums of those in boxes of dy that chose each place."""
     (lists, known), zero = _room(boxes), dx.dtype.type(0)
     strides, index_strides = dy.strides[1:4], indices.strides[1:4]
-    for task in range(first, last):
+    for task in taken(tasks):
         image, d, h, channel, channels = _task_at(task, splits, dx)
         start = _address(dy, image, boxes[0, d, 0], boxes[1, h, 0], channel)
         index_start = _address(indices, image, boxes[0, d, 0], boxes[1, h, 0], channel)
@@ -241,11 +241,11 @@ def _choices(first, last, dy, indices, boxes, splits, dx):
 
 
 @kernel(read(5), BOXES, ints(3), read(2), INT, write(5))
-def _averages(first, last, x, boxes, steps, divisors, splits, y):
+def _averages(tasks, x, boxes, steps, divisors, splits, y):
     """Sums of boxes of x, divided."""
     lists, known = _room(boxes)
     strides = x.strides[1] * steps[0], x.strides[2] * steps[1], x.strides[3] * steps[2]
-    for task in range(first, last):
+    for task in taken(tasks):
         image, d, h, channel, channels = _task_at(task, splits, y)
         start = _address(x, image, boxes[0, d, 0], boxes[1, h, 0], channel)
         to = _address(y, image, d, h, channel)

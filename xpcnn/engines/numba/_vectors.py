@@ -137,7 +137,6 @@ class Vectors:
 
     def _call(self, name: str, result: Any, *args: Any) -> Any:
         pointer = {"load": ".p0", "store": ".p0", "gather": f".v{self.lanes}p0"}
-        pointer["scatter"] = pointer["gather"]
         suffix = pointer[name.partition(".")[2]] if "masked" in name else ""
         name = f"llvm.{name}.v{self.lanes}f{8 * self.size}{suffix}"
         kind = ir.FunctionType(result, [arg.type for arg in args])

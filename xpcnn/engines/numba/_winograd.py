@@ -20,7 +20,7 @@ from ..._xp import Array
 from .._lines import empty, zeros
 from ._arrays import channels_last, room
 from ._bands import Geometry, fill_row
-from ._jit import INT, ints, kernel, read, write
+from ._jit import INT, ints, kernel, read, taken, write
 from ._packing import by_place, pack_block, unpack_block
 from ._plan import CHUNKS, SUMS, split, splits_of
 from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
@@ -114,30 +114,30 @@ def _patches(x: Array, tiling: tuple[int, ...], tiles: int, at_once: int) -> Arr
 
 
 @kernel(read(5), write(3), ints(6), INT)
-def transform_patches(first, last, x, patches, tiling, at_once):
+def transform_patches(tasks, x, patches, tiling, at_once):
     """The points of all patches of x; tasks are groups of tiles."""
     scratch = room((SIDE, SIDE, x.shape[4]), x.dtype)
-    for group in range(first, last):
+    for group in taken(tasks):
         count = min(at_once, tiles_of(tiling) - group * at_once)
         open_patches(patches[group], scratch, x, tiling, group * at_once, count)
 
 
 @kernel(read(3), write(3), INT)
-def transform_weights(first, last, w, points, size):
+def transform_weights(tasks, w, points, size):
     """points (blocks, 36, C and lanes) of w (O, C, P); tasks are blocks."""
     packed = room((size * size * w.shape[1], BLOCK_BYTES // w.itemsize), w.dtype)
-    for block in range(first, last):
+    for block in taken(tasks):
         open_weights(points[block], packed, w, block, size)
 
 
 @kernel(read(5), read(3), read(1), write(5), ints(6), INT)
-def convolve_by_tiles(first, last, x, points, bias, y, tiling, at_once):
+def convolve_by_tiles(tasks, x, points, bias, y, tiling, at_once):
     """y from x and the weights' points; tasks are groups of tiles."""
     channels, lanes, step = x.shape[4], BLOCK_BYTES // x.itemsize, VECTOR_BYTES // x.itemsize
     patches = room((POINTS, at_once * whole_lanes(channels, step) + step), x.dtype)
     sums = room((POINTS, at_once * lanes + step), x.dtype)
     scratch, edge = room((SIDE, SIDE, channels), x.dtype), room((4, 4, lanes), x.dtype)
-    for group in range(first, last):
+    for group in taken(tasks):
         start = group * at_once
         count = min(at_once, tiles_of(tiling) - start)
         open_patches(patches, scratch, x, tiling, start, count)
@@ -147,7 +147,7 @@ def convolve_by_tiles(first, last, x, points, bias, y, tiling, at_once):
 
 
 @kernel(read(3), read(3), read(1), write(5), ints(6), INT)
-def convolve_by_blocks(first, last, w, patches, bias, y, tiling, at_once):
+def convolve_by_blocks(tasks, w, patches, bias, y, tiling, at_once):
     """y from w (O, C, P) and the patches' points; tasks are blocks."""
     channels, size, step = w.shape[1], tiling[3], VECTOR_BYTES // w.itemsize
     lanes = BLOCK_BYTES // w.itemsize
@@ -155,7 +155,7 @@ def convolve_by_blocks(first, last, w, patches, bias, y, tiling, at_once):
     points = room((POINTS, channels * lanes + step), w.dtype)
     sums = room((POINTS, at_once * lanes + step), w.dtype)
     edge = room((4, 4, lanes), w.dtype)
-    for block in range(first, last):
+    for block in taken(tasks):
         open_weights(points, packed, w, block, size)
         for group in range(len(patches)):
             start = group * at_once
@@ -165,7 +165,7 @@ def convolve_by_blocks(first, last, w, patches, bias, y, tiling, at_once):
 
 
 @kernel(read(5), read(5), write(4), ints(6), INT, INT)
-def correlate_by_tiles(first, last, x, dy, points, tiling, at_once, splits):
+def correlate_by_tiles(tasks, x, dy, points, tiling, at_once, splits):
     """Add each chunk's patches times dy's tiles to its points (chunks, blocks, 36, C and lanes).
 
     Tasks are chunks and splits of the blocks.
@@ -176,7 +176,7 @@ def correlate_by_tiles(first, last, x, dy, points, tiling, at_once, splits):
     right = room((POINTS, at_once * lanes + step), x.dtype)
     scratch = room((SIDE, SIDE, channels), x.dtype)
     edge = room((4, 4, dy.shape[4]), x.dtype)
-    for task in range(first, last):
+    for task in taken(tasks):
         chunk = task // splits
         block_0, n_blocks = split(blocks, splits, task % splits)
         group_0, n_groups = split(-(-tiles // at_once), chunks, chunk)
@@ -189,7 +189,7 @@ def correlate_by_tiles(first, last, x, dy, points, tiling, at_once, splits):
 
 
 @kernel(read(3), read(5), write(3), ints(6), INT)
-def correlate_by_blocks(first, last, patches, dy, dw, tiling, at_once):
+def correlate_by_blocks(tasks, patches, dy, dw, tiling, at_once):
     """dw (O, C, P) from the patches' points and dy; tasks are blocks."""
     channels, size, step = dw.shape[1], tiling[3], VECTOR_BYTES // dw.itemsize
     lanes = BLOCK_BYTES // dw.itemsize
@@ -197,7 +197,7 @@ def correlate_by_blocks(first, last, patches, dy, dw, tiling, at_once):
     points = room((POINTS, channels * lanes + step), dw.dtype)
     right = room((POINTS, at_once * lanes + step), dw.dtype)
     edge = room((4, 4, dy.shape[4]), dw.dtype)
-    for block in range(first, last):
+    for block in taken(tasks):
         points[:] = 0
         for group in range(len(patches)):
             start = group * at_once
@@ -208,10 +208,10 @@ def correlate_by_blocks(first, last, patches, dy, dw, tiling, at_once):
 
 
 @kernel(write(4), write(3), INT)
-def transform_sums(first, last, points, dw, size):
+def transform_sums(tasks, points, dw, size):
     """dw (O, C, P) from all chunks' points, which the first become; tasks are blocks."""
     packed = room((size * size * dw.shape[1], BLOCK_BYTES // dw.itemsize), dw.dtype)
-    for block in range(first, last):
+    for block in taken(tasks):
         for chunk in range(1, len(points)):
             points[0, block] += points[chunk, block]
         close_weights(points[0, block], packed, dw, block, size)
