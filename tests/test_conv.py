@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import naive
@@ -161,6 +162,7 @@ SLACK = 128 * 1024
 def peak_beyond(results_of) -> int:
     """The most bytes held while results_of() ran, less those of the arrays it returned."""
     results_of()  # imports and caches, once
+    gc.collect()  # what a compiler left is not of the call
     tracemalloc.start()
     try:
         results = results_of()
