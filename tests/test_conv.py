@@ -161,8 +161,8 @@ SLACK = 128 * 1024
 
 def peak_beyond(results_of) -> int:
     """The most bytes held while results_of() ran, less those of the arrays it returned."""
-    results_of()  # imports and caches, once
     gc.collect()  # what a compiler left is not of the call
+    results_of()  # imports and caches, once
     tracemalloc.start()
     try:
         results = results_of()
