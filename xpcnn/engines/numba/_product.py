@@ -39,12 +39,12 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def _pixels_copied(a: Array, b: Array) -> int:
-    """Numbers to be copied for a (P, C) as pixels with channels last, and b (C, O) as weights."""
+    """About the numbers to copy for a (P, C) as pixels, channels last, and b (C, O) as weights."""
     return b.size + (0 if a.strides[1] == a.itemsize else a.size)
 
 
 def _terms_copied(a: Array, b: Array) -> int:
-    """Numbers to be copied for a (P, C) as C pixels of P channels, and the sums (P, O)."""
+    """About the numbers to copy for a (P, C) as C pixels of P channels, and the sums."""
     return a.size + len(a) * b.shape[1] + (0 if b.strides[1] == b.itemsize else b.size)
 
 
