@@ -106,7 +106,7 @@ def units(request):
         if request.param != "units as they are":
             for module, name, limit in (
                 (_plan, "BAND", 256), (_direct, "BAND", 256), (_direct, "RESULTS", 64),
-                (_correlation, "PIXELS", 5),
+                (_correlation, "PIXELS", 5), (_correlation, "CHUNK", 3),
             ):  # fmt: skip
                 patch.setattr(module, name, limit)
         _plan._plan.cache_clear()

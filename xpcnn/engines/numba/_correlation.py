@@ -13,13 +13,14 @@ import numpy as np
 from numba import njit
 
 from ..._xp import Array
-from .._lines import LINE, zeros
+from .._lines import LINE, empty
 from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at, units_of
 from ._jit import BOOL, INT, ints, kernel, read, taken, write
 from ._moves import gather, move, move_real
 from ._packing import unpack
 from ._plan import (
+    CHUNK,
     CHUNKS,
     SUMS,
     is_product,
@@ -52,9 +53,10 @@ def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
             x, dy, dw = dy, x, np.swapaxes(dw, 1, 2)
     plan = plan_of(x, dw, window, dy.shape, PIXELS)
     one = (plan.groups, plan.blocks, plan.terms, plan.lanes)
-    chunks = max(1, min(plan.units, CHUNKS // plan.groups, SUMS // (prod(one) * x.itemsize)))
+    most = min(CHUNKS // plan.groups, SUMS // (prod(one) * x.itemsize))
+    chunks = max(1, min(plan.units, prod(dy.shape[:4]) // CHUNK, most))
     splits = splits_of(plan.blocks, chunks * plan.groups)
-    sums = zeros((chunks, *one), x.dtype)
+    sums = empty((chunks, *one), x.dtype)
     size = plan.rows, plan.columns
     if plan.apart:
         correlate_apart(chunks * splits, x, dy, sums, window, *size, splits, plan.in_place)
@@ -79,7 +81,7 @@ def correlate(tasks, x, dy, sums, window, channels, per_group, rows, columns, sp
     band = room(shape, x.dtype)
     parts = -(-terms // ROWS)
     left = room((parts, rows * columns, ROWS), x.dtype)
-    right = room((rows * columns, lanes), x.dtype)
+    right, none = room((rows * columns, lanes), x.dtype), np.zeros(lanes, x.dtype)
     runs = np.zeros((1, 2), np.intp)
     in_rows = dy.strides[4] == size and (dy.strides[3] <= NEAR or parts == 1)
     in_rows = in_rows and (rows == 1 or dy.strides[2] == columns * dy.strides[3])
@@ -111,6 +113,7 @@ def correlate(tasks, x, dy, sums, window, channels, per_group, rows, columns, sp
                 for part in range(parts):
                     term, n = split(terms, parts, part)
                     c = sums[chunk, group, block, term].ctypes.data
+                    init, init_row = (c, BLOCK_BYTES) if number > unit_0 else (none.ctypes.data, 0)
                     fetch, fetch_step = next_dy + ahead * LINE, dy.strides[3]
                     if ahead >= lines:
                         fetch = next_x + (ahead - lines) * LINE if in_place else start
@@ -118,7 +121,7 @@ def correlate(tasks, x, dy, sums, window, channels, per_group, rows, columns, sp
                     ahead += 1
                     tile_ahead(
                         n, left[part].ctypes.data, size, ROWS * size, b, b_step,
-                        runs.ctypes.data, 1, places.size, c, BLOCK_BYTES, c, BLOCK_BYTES, real,
+                        runs.ctypes.data, 1, places.size, init, init_row, c, BLOCK_BYTES, real,
                         zero, fetch, fetch_step,
                     )  # fmt: skip
 
@@ -171,7 +174,7 @@ def correlate_apart(tasks, x, dy, sums, window, rows, columns, splits, in_place)
     units = units_of(dy.shape, rows, columns)
     shape = band_shape(window, rows, columns, 0 if in_place else channels)
     band = room(shape, x.dtype)
-    right = room((rows * columns, lanes), x.dtype)
+    right, none = room((rows * columns, lanes), x.dtype), np.zeros(lanes, x.dtype)
     runs = np.zeros((rows, 2), np.intp)
     for task in taken(tasks):
         chunk = task // splits
@@ -193,10 +196,11 @@ def correlate_apart(tasks, x, dy, sums, window, rows, columns, splits, in_place)
                 for part in range(offsets.size * parts):
                     run, (place, n) = part // parts, split(length, parts, part % parts)
                     c = sums[chunk, 0, block, run * length + place].ctypes.data
+                    init, init_row = (c, BLOCK_BYTES) if number > unit_0 else (none.ctypes.data, 0)
                     tile_of_lanes(
                         n, start + offsets[run] + place * window[8] * a_column + lane * size,
                         window[8] * a_column, window[5] * a_column, right.ctypes.data,
-                        BLOCK_BYTES, runs.ctypes.data, unit.rows, unit.columns, c, BLOCK_BYTES, c,
+                        BLOCK_BYTES, runs.ctypes.data, unit.rows, unit.columns, init, init_row, c,
                         BLOCK_BYTES, real, zero,
                     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from numba import njit
 from ..._xp import Array
 from ._bands import Geometry, band_shape, units_of
 from ._jit import threads
-from ._packing import by_place
 from ._tile import BLOCK_BYTES
 
 BAND = 2**18
@@ -21,6 +20,9 @@ BAND = 2**18
 CHUNKS = 16
 """Parts of the batch that sum a weight gradient apart, however many threads there are: so many
 that each finds some, and always as many, so that the result does not depend on the machine."""
+
+CHUNK = 512
+"""Outputs that a chunk has at least: with fewer, adding up the chunks would take too much."""
 
 SUMS = 2**21
 """Bytes that the chunks' sums of a weight gradient may take, unless one alone takes more."""
@@ -100,7 +102,7 @@ def is_product(window: Geometry, x: Array, y: Array) -> bool:
 
 def weights_of(w: Array, plan: Plan) -> Array:
     """w (G, O/G, C/G, KD, KH, KW) as the plan has it: channels apart are outputs of one group."""
-    return by_place(np.swapaxes(w, 0, 1) if plan.apart else w)
+    return np.swapaxes(w, 0, 1) if plan.apart else w
 
 
 def splits_of(blocks: int, parts: int) -> int:

@@ -21,7 +21,7 @@ from .._lines import empty, zeros
 from ._arrays import channels_last, room
 from ._bands import Geometry, fill_row
 from ._jit import INT, ints, kernel, read, taken, write
-from ._packing import by_place, pack_block, unpack_block
+from ._packing import pack_block, unpack_block
 from ._plan import CHUNKS, SUMS, split, splits_of
 from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
 from ._tile import BLOCK_BYTES, LONG, tile
@@ -35,8 +35,8 @@ PATCHES = 2**20
 
 def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> None:
     """Set y (N, 1, OH, OW, O) to the convolution of x (N, 1, H, W, C) with w, plus b (O,)."""
-    x, w, size = channels_last(x), by_place(w)[0], w.shape[-1]
-    out_channels, channels, _ = w.shape
+    x, w, size = channels_last(x), w[0], w.shape[-1]
+    out_channels, channels = w.shape[:2]
     bias, blocks = _bias(b, out_channels, x.dtype)
     tiling = _tiling(y.shape, size, window)
     tiles, at_once = _tiles(tiling, channels, x.itemsize)
@@ -52,8 +52,8 @@ def forward(x: Array, w: Array, b: Array | None, window: Geometry, y: Array) -> 
 
 def weight_gradient(x: Array, dy: Array, window: Geometry, dw: Array) -> None:
     """Set dw (1, O, C, 1, K, K) from x (N, 1, H, W, C) and dy (N, 1, OH, OW, O)."""
-    x, dy, size, dw = channels_last(x), channels_last(dy), dw.shape[-1], by_place(dw)[0]
-    out_channels, channels, _ = dw.shape
+    x, dy, size, dw = channels_last(x), channels_last(dy), dw.shape[-1], dw[0]
+    out_channels, channels = dw.shape[:2]
     lanes = BLOCK_BYTES // x.itemsize
     blocks = -(-out_channels // lanes)
     tiling = _tiling(dy.shape, size, window)
@@ -122,9 +122,9 @@ def transform_patches(tasks, x, patches, tiling, at_once):
         open_patches(patches[group], scratch, x, tiling, group * at_once, count)
 
 
-@kernel(read(3), write(3), INT)
+@kernel(read(5), write(3), INT)
 def transform_weights(tasks, w, points, size):
-    """points (blocks, 36, C and lanes) of w (O, C, P); tasks are blocks."""
+    """points (blocks, 36, C and lanes) of w (O, C, 1, K, K); tasks are blocks."""
     packed = room((size * size * w.shape[1], BLOCK_BYTES // w.itemsize), w.dtype)
     for block in taken(tasks):
         open_weights(points[block], packed, w, block, size)
@@ -146,9 +146,9 @@ def convolve_by_tiles(tasks, x, points, bias, y, tiling, at_once):
             close_tiles(sums, edge, y, bias, tiling, start, count, block)
 
 
-@kernel(read(3), read(3), read(1), write(5), ints(6), INT)
+@kernel(read(5), read(3), read(1), write(5), ints(6), INT)
 def convolve_by_blocks(tasks, w, patches, bias, y, tiling, at_once):
-    """y from w (O, C, P) and the patches' points; tasks are blocks."""
+    """y from w (O, C, 1, K, K) and the patches' points; tasks are blocks."""
     channels, size, step = w.shape[1], tiling[3], VECTOR_BYTES // w.itemsize
     lanes = BLOCK_BYTES // w.itemsize
     packed = room((size * size * channels, lanes), w.dtype)
@@ -188,9 +188,9 @@ def correlate_by_tiles(tasks, x, dy, points, tiling, at_once, splits):
                 multiply_back(patches, right, points[chunk, block], channels, count)
 
 
-@kernel(read(3), read(5), write(3), ints(6), INT)
+@kernel(read(3), read(5), write(5), ints(6), INT)
 def correlate_by_blocks(tasks, patches, dy, dw, tiling, at_once):
-    """dw (O, C, P) from the patches' points and dy; tasks are blocks."""
+    """dw (O, C, 1, K, K) from the patches' points and dy; tasks are blocks."""
     channels, size, step = dw.shape[1], tiling[3], VECTOR_BYTES // dw.itemsize
     lanes = BLOCK_BYTES // dw.itemsize
     packed = room((size * size * channels, lanes), dw.dtype)
@@ -207,9 +207,9 @@ def correlate_by_blocks(tasks, patches, dy, dw, tiling, at_once):
         close_weights(points, packed, dw, block, size)
 
 
-@kernel(write(4), write(3), INT)
+@kernel(write(4), write(5), INT)
 def transform_sums(tasks, points, dw, size):
-    """dw (O, C, P) from all chunks' points, which the first become; tasks are blocks."""
+    """dw (O, C, 1, K, K) from all chunks' points, which the first become; tasks are blocks."""
     packed = room((size * size * dw.shape[1], BLOCK_BYTES // dw.itemsize), dw.dtype)
     for block in taken(tasks):
         for chunk in range(1, len(points)):
@@ -291,7 +291,7 @@ def open_tiles(right, edge, dy, tiling, start, count, block):
 
 @njit
 def open_weights(points, packed, w, block, size):
-    """points (36, C and lanes) of a block of w (O, C, P), which `packed` (P*C, lanes) holds."""
+    """points (36, C and lanes) of a block of w (O, C, 1, K, K), held by `packed` (K*K*C, lanes)."""
     channels, lanes = w.shape[1], packed.shape[1]
     zeros, zero = np.zeros(lanes, w.dtype), w.dtype.type(0)
     pack_block(w, block, packed)
@@ -377,7 +377,7 @@ def close_tiles(sums, edge, y, bias, tiling, start, count, block):
 
 @njit
 def close_weights(points, packed, dw, block, size):
-    """Set a block of dw (O, C, P) from its points (36, C and lanes)."""
+    """Set a block of dw (O, C, 1, K, K) from its points (36, C and lanes)."""
     channels, lanes = dw.shape[1], packed.shape[1]
     zeros, zero = np.zeros(lanes, dw.dtype), dw.dtype.type(0)
     place = channels * BLOCK_BYTES
