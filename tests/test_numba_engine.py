@@ -31,7 +31,7 @@ pytest.importorskip("numba")
 
 import numba
 
-from xpcnn.engines.numba import _correlation, _direct, _jit, _plan
+from xpcnn.engines.numba import _correlation, _direct, _plan, _threads
 
 CHANNELS = [1, 3, 15, 16, 17, 31, 32, 33, 40]
 """Around one vector of lanes and two, with the widest registers and the narrowest."""
@@ -226,7 +226,7 @@ def test_float64_never_takes_winograd():
 @pytest.fixture
 def eager(monkeypatch):
     """Threads are woken however little there is to do."""
-    monkeypatch.setattr(_jit, "WAKING", 0.0)
+    monkeypatch.setattr(_threads, "LEAST", 0)
 
 
 def pooling() -> dict[str, tuple]:
@@ -293,8 +293,14 @@ def test_many_callers_at_once_get_what_each_gets_alone():
 
 @numba.njit(nogil=True)
 def count_done(tasks, done):
-    for task in _jit.taken(tasks):
+    for task in _threads.taken(tasks):
         done[task] += 1
+
+
+@numba.njit(nogil=True)
+def fail(tasks, done):
+    for _ in _threads.taken(tasks):
+        raise MemoryError("no room")
 
 
 @pytest.mark.usefixtures("eager")
@@ -302,30 +308,32 @@ def count_done(tasks, done):
 def test_every_task_is_done_once(tasks):
     done = np.zeros(tasks, np.intp)
     with xpcnn.use(threads=3):
-        _jit.spread(count_done, tasks, done)
+        _threads.spread(count_done, tasks, done)
     assert (done == 1).all()
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("error", [None, MemoryError("no room")])
-def test_another_thread_helps_and_what_it_raises_is_raised(error):
-    here, helped = threading.get_ident(), threading.Event()
+@pytest.mark.parametrize("help", [count_done, fail])
+def test_another_thread_helps_and_what_it_raises_is_raised(help):
+    here, helped, done = threading.get_ident(), threading.Event(), np.zeros(1000, np.intp)
 
-    def work(tasks: np.ndarray) -> None:
+    def work(tasks: tuple, done: np.ndarray) -> None:
         if threading.get_ident() == here:
-            helped.wait(1.0 if tasks[0] else 0.0)  # the first share is done alone
+            assert helped.wait(60.0)
+            count_done(tasks, done)
         else:
-            helped.set()
-            if error:
-                raise error
+            try:
+                help((tasks[0], 0, 0, 0, 0), done)  # waiting for no bell
+            finally:
+                helped.set()
 
     with xpcnn.use(threads=3):
-        if error:
+        if help is fail:
             with pytest.raises(MemoryError, match="no room"):
-                _jit.spread(work, 1000)
+                _threads.spread(work, done.size, done)
         else:
-            _jit.spread(work, 1000)
-    assert helped.is_set()
+            _threads.spread(work, done.size, done)
+            assert (done == 1).all()
 
 
 # ---- what is left to others, and processes ------------------------------------------------------
@@ -378,8 +386,8 @@ def test_compiling_is_announced_and_kept_on_disk(tmp_path):
 FORK = """
 import os, sys, warnings, numpy as np, xpcnn
 from xpcnn import ops
-from xpcnn.engines.numba import _jit
-_jit.WAKING = 0.0
+from xpcnn.engines.numba import _threads
+_threads.LEAST = 0
 x = np.random.default_rng(0).standard_normal((8, 8, 64, 64), np.float32)
 with xpcnn.use(threads=3):
     before = ops.relu(x)

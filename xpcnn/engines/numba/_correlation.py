@@ -16,7 +16,7 @@ from ..._xp import Array
 from .._lines import LINE, empty
 from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at, units_of
-from ._jit import BOOL, INT, ints, kernel, read, taken, write
+from ._jit import BOOL, INT, ints, kernel, read, write
 from ._moves import gather, move, move_real
 from ._packing import unpack
 from ._plan import (
@@ -30,6 +30,7 @@ from ._plan import (
     splits_of,
     weights_of,
 )
+from ._threads import taken
 from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
 from ._vectors import ROWS, VECTOR_BYTES
 

@@ -18,9 +18,10 @@ from ..._xp import Array
 from .._lines import LINE, empty, zeros
 from ._arrays import room
 from ._bands import Geometry, band_shape, open_band, unit_at
-from ._jit import BOOL, INT, ints, kernel, read, taken, write
+from ._jit import BOOL, INT, ints, kernel, read, write
 from ._packing import pack
 from ._plan import BAND, is_product, plan_of, run_offsets, split, splits_of, weights_of
+from ._threads import taken
 from ._tile import BLOCK_BYTES, LONG, tile_ahead, tile_of_lanes
 from ._vectors import ROWS
 

@@ -17,9 +17,10 @@ from numba import types
 from ..._xp import Array, product
 from .. import Bounds
 from ._arrays import room
-from ._jit import INT, kernel, taken
+from ._jit import INT, kernel
 from ._jit import number as entry
 from ._passes import bound, flat, flat_out, flatten, memory_order, new, part, takes_many
+from ._threads import taken
 
 PIECE = 2**15
 """Entries of a piece."""

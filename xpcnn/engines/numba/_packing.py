@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._jit import kernel, read, taken, write
+from ._jit import kernel, read, write
 from ._moves import gather, move, move_real, transpose
+from ._threads import taken
 from ._tile import BLOCK_BYTES
 from ._vectors import VECTOR_BYTES
 

@@ -15,7 +15,8 @@ from numba import njit, types
 
 from ..._xp import Array
 from .._lines import empty
-from ._jit import BOOL, kernel, number, taken, takes
+from ._jit import BOOL, kernel, number, takes
+from ._threads import taken
 
 SHARE = 2**15
 """Entries of a task: fewer are not worth another thread."""

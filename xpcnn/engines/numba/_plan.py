@@ -11,7 +11,7 @@ from numba import njit
 
 from ..._xp import Array
 from ._bands import Geometry, band_shape, units_of
-from ._jit import threads
+from ._threads import threads
 from ._tile import BLOCK_BYTES
 
 BAND = 2**18

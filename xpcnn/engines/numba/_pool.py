@@ -19,7 +19,8 @@ from ...window import Window
 from .. import Divisor, generic
 from ._arrays import channels_last, logical, new, spatial
 from ._boxes import average, chosen, maximum, maximum_and_index
-from ._jit import BOOL, INT, ints, kernel, read, taken, takes, write
+from ._jit import BOOL, INT, ints, kernel, read, takes, write
+from ._threads import taken
 
 TASKS = 16
 """Tasks into which a call is split at least, where it can be, so that every core finds some."""

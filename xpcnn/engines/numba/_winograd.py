@@ -20,10 +20,11 @@ from ..._xp import Array
 from .._lines import empty, zeros
 from ._arrays import channels_last, room
 from ._bands import Geometry, fill_row
-from ._jit import INT, ints, kernel, read, taken, write
+from ._jit import INT, ints, kernel, read, write
 from ._packing import pack_block, unpack_block
 from ._plan import CHUNKS, SUMS, split, splits_of
 from ._points import SIDE, kernel_to_points, patch_to_points, points_to_tile
+from ._threads import taken
 from ._tile import BLOCK_BYTES, LONG, tile
 from ._vectors import ROWS, VECTOR_BYTES
 
