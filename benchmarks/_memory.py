@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -24,7 +25,10 @@ def peak_memory(who: str, network: str, setting: str) -> dict[str, int] | None:
     if not (PROCESS / "clear_refs").exists():
         return None
     call = [sys.executable, __file__, who, network, setting]
-    return json.loads(subprocess.run(call, stdout=subprocess.PIPE, check=True).stdout)
+    own = ("MALLOC_", "NUMPY_MADVISE")  # those that cpu.py sets
+    as_usual = {name: text for name, text in os.environ.items() if not name.startswith(own)}
+    done = subprocess.run(call, stdout=subprocess.PIPE, check=True, env=as_usual)
+    return json.loads(done.stdout)
 
 
 def main(who: str, name: str, setting: str) -> None:

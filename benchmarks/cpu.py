@@ -41,6 +41,17 @@ TASKS = ("forward", "inference", "gradients", "training")
 BATCHES, QUICK_BATCHES = (1, 8, 64), (8,)
 FULL, QUICK = Effort(7, 0.5), Effort(5, 0.2)
 
+SAME_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "NUMPY_MADVISE_HUGEPAGE": "0",
+}
+"""Has glibc keep what is freed, and NumPy take pages as small as PyTorch's.
+
+Whose arrays are given back to the system, and fetched anew at the next call, is chance; and a fresh
+huge page may cost a virtual machine more than a call computes.
+"""
+
 STUDIES = {
     "errors": "the errors of convolutions against float64, instead of times",
     "scaling": "times from 1 to 512 images and from 16 to 512 pixels, instead of the table",
@@ -91,6 +102,7 @@ def _in_own_process(threads: int) -> list[dict[str, Any]]:
     """Run this script anew with so many threads for everybody, who read it when they start."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = os.environ | dict.fromkeys((*names, "NPROC"), str(threads))  # NPROC is JAX's
+    environment |= SAME_MEMORY
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder) / "results.json"
         more = ["--threads", str(threads), "--into", str(into)]
