@@ -25,8 +25,7 @@ def peak_memory(who: str, network: str, setting: str) -> dict[str, int] | None:
     if not (PROCESS / "clear_refs").exists():
         return None
     call = [sys.executable, __file__, who, network, setting]
-    own = ("MALLOC_", "NUMPY_MADVISE")  # those that cpu.py sets
-    as_usual = {name: text for name, text in os.environ.items() if not name.startswith(own)}
+    as_usual = {name: text for name, text in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run(call, stdout=subprocess.PIPE, check=True, env=as_usual)
     return json.loads(done.stdout)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import _studies
+import numpy as np
 import torch
 from _clock import Effort, difference, measure
 from _conv import CONVS
@@ -41,16 +42,13 @@ TASKS = ("forward", "inference", "gradients", "training")
 BATCHES, QUICK_BATCHES = (1, 8, 64), (8,)
 FULL, QUICK = Effort(7, 0.5), Effort(5, 0.2)
 
-SAME_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "NUMPY_MADVISE_HUGEPAGE": "0",
-}
-"""Has glibc keep what is freed, and NumPy take pages as small as PyTorch's.
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+"""Has glibc keep what is freed, and `WARM` bytes are used once before anything is measured.
 
-Whose arrays are given back to the system, and fetched anew at the next call, is chance; and a fresh
-huge page may cost a virtual machine more than a call computes.
+Else chance decides whose results lie in fresh memory, which may cost a virtual machine, where NumPy
+asks for huge pages, many times what is computed.
 """
+WARM = 2**31
 
 STUDIES = {
     "errors": "the errors of convolutions against float64, instead of times",
@@ -102,7 +100,7 @@ def _in_own_process(threads: int) -> list[dict[str, Any]]:
     """Run this script anew with so many threads for everybody, who read it when they start."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = os.environ | dict.fromkeys((*names, "NPROC"), str(threads))  # NPROC is JAX's
-    environment |= SAME_MEMORY
+    environment |= KEPT_MEMORY
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder) / "results.json"
         more = ["--threads", str(threads), "--into", str(into)]
@@ -116,6 +114,7 @@ def work(options: argparse.Namespace) -> None:
     """Do all that was asked for with the threads of this process."""
     [threads] = map(int, options.threads)
     torch.set_num_threads(threads)
+    np.empty(WARM, np.uint8).fill(1)
     with torch.no_grad(), xpcnn.use(options.engine) if options.engine else nullcontext():
         if options.study:
             found = getattr(_studies, options.study)(chosen(options))

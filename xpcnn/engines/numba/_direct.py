@@ -88,28 +88,30 @@ def multiply(apart, unit, a, steps, b, runs, length, bias, y, real):
     """Set a unit of y (OH, OW, lanes) to a band's runs times a block's weights.
 
     `steps` are bytes in the band from output to output, down and across, and from term to term.
+    Each product asks for a line of what the next tile reads.
     """
     down, across, step = steps
     zero = y.dtype.type(0)
-    tiles, parts = -(-unit.columns // ROWS), 1 if apart else -(-length // LONG)
+    tiles, stretches = -(-unit.columns // ROWS), 1 if apart else -(-length // LONG)
     pieces = -(-len(runs) // max(1, LONG // length))
-    for piece in range(pieces * parts):
-        first_run, n_runs = split(len(runs), pieces, piece // parts)
-        term, n_terms = split(length, parts, piece % parts)
-        runs_here, b_here = runs[first_run:].ctypes.data, b + term * BLOCK_BYTES
-        for row in range(unit.rows):
-            for part in range(tiles):
-                column, n = split(unit.columns, tiles, part)
-                a_here = a + row * down + column * across + term * step
-                c = y[unit.top + row, unit.left + column :].ctypes.data
-                init, init_row = (c, y.strides[1]) if piece else (bias, 0)
+    for piece in range(pieces):
+        first_run, n_runs = split(len(runs), pieces, piece)
+        runs_here = runs[first_run:].ctypes.data
+        for tile in range(unit.rows * tiles):
+            row, (column, n) = tile // tiles, split(unit.columns, tiles, tile % tiles)
+            a_here = a + row * down + column * across
+            c = y[unit.top + row, unit.left + column :].ctypes.data
+            for stretch in range(stretches):
+                term, n_terms = split(length, stretches, stretch)
+                init, init_row = (c, y.strides[1]) if piece + stretch else (bias, 0)
                 if apart:
                     tile_of_lanes(
-                        n, a_here, across, step, b_here, BLOCK_BYTES, runs_here, n_runs, n_terms,
-                        init, init_row, c, y.strides[1], real, zero,
+                        n, a_here, across, step, b, BLOCK_BYTES, runs_here, n_runs, n_terms, init,
+                        init_row, c, y.strides[1], real, zero,
                     )  # fmt: skip
                 else:
                     tile_ahead(
-                        n, a_here, across, step, b_here, BLOCK_BYTES, runs_here, n_runs, n_terms,
-                        init, init_row, c, y.strides[1], real, zero, a_here + n * across, LINE,
+                        n, a_here + term * step, across, step, b + term * BLOCK_BYTES, BLOCK_BYTES,
+                        runs_here, n_runs, n_terms, init, init_row, c, y.strides[1], real, zero,
+                        a_here + n * across + term * LINE, LINE,
                     )  # fmt: skip
