@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -30,6 +31,9 @@ SHARES = 8
 
 PATIENCE = 50_000
 """How often a thread looks for the bell before it sleeps: for two or three milliseconds."""
+
+LOOKS = 32
+"""Looks after which a thread gives way, lest the one it waits for be waiting for its processor."""
 
 TASKS = types.Tuple((types.Array(types.intp, 1, "C"), *[types.intp] * 4))
 """The type of what a kernel takes its tasks from, as `taken` tells."""
@@ -55,10 +59,13 @@ def taken(tasks):
         for task in range(first, beyond):  # noqa: UP028 unknown to Numba
             yield task
         _add(tally[DONE:].ctypes.data, beyond - first)
-    for _ in range(patience):
+    for look in range(patience):
         if _look(awaited) >= number:
             break
-        _pause()
+        if look % LOOKS == LOOKS - 1:
+            _give_way()
+        else:
+            _pause()
 
 
 DONE = 3
@@ -161,18 +168,33 @@ def _look(context, address):
 
 
 @intrinsic
+def _give_way(context):
+    """Let another thread run that waits for this processor."""
+
+    def generate(context, builder, signature, args):
+        name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+        _call(builder, ir.IntType(32), name)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def _pause(context):
     """Let a processor that waits leave the core to its other half."""
 
     def generate(context, builder, signature, args):
         processor = builder.module.triple.partition("-")[0]
         name, *numbers = HINTS.get(processor, ("llvm.sideeffect",))
-        given = [ir.IntType(32)(number) for number in numbers]
-        kind = ir.FunctionType(ir.VoidType(), [number.type for number in given])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
+        _call(builder, ir.VoidType(), name, *map(ir.IntType(32), numbers))
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+def _call(builder: ir.IRBuilder, result: ir.Type, name: str, *given: ir.Constant) -> None:
+    kind = ir.FunctionType(result, [number.type for number in given])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
 
 
 HINTS = {
