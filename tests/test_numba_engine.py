@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +33,7 @@ pytest.importorskip("numba")
 
 import numba
 
-from xpcnn.engines.numba import _correlation, _direct, _plan, _threads
+from xpcnn.engines.numba import _correlation, _direct, _plan, _threads, _winograd
 
 CHANNELS = [1, 3, 15, 16, 17, 31, 32, 33, 40]
 """Around one vector of lanes and two, with the widest registers and the narrowest."""
@@ -109,6 +111,8 @@ def units(request):
                 (_correlation, "PIXELS", 5), (_correlation, "CHUNK", 3),
             ):  # fmt: skip
                 patch.setattr(module, name, limit)
+            for module in (_correlation, _direct, _winograd):
+                patch.setattr(module, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
         _plan._plan.cache_clear()
         yield
     _plan._plan.cache_clear()
@@ -312,28 +316,86 @@ def test_every_task_is_done_once(tasks):
     assert (done == 1).all()
 
 
-@pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("help", [count_done, fail])
-def test_another_thread_helps_and_what_it_raises_is_raised(help):
-    here, helped, done = threading.get_ident(), threading.Event(), np.zeros(1000, np.intp)
+@numba.njit(nogil=True)
+def hold(tasks, done, released):
+    for task in _threads.taken(tasks):
+        while not _threads._look(released.ctypes.data):
+            _threads._give_way()
+        done[task] += 1
 
-    def work(tasks: tuple, done: np.ndarray) -> None:
+
+def shared(help: Callable, alone: Callable) -> None:
+    """Share tasks, `help` being done in another thread before this one goes on with `alone`."""
+    here, helped = threading.get_ident(), threading.Event()
+
+    def work(tasks: _threads.Tasks) -> None:
         if threading.get_ident() == here:
             assert helped.wait(60.0)
-            count_done(tasks, done)
+            alone(tasks)
         else:
-            try:
-                help((tasks[0], 0, 0, 0, 0), done)  # waiting for no bell
-            finally:
-                helped.set()
+            helped.set()
+            help(_threads.Tasks(tasks.tally))
 
     with xpcnn.use(threads=3):
-        if help is fail:
-            with pytest.raises(MemoryError, match="no room"):
-                _threads.spread(work, done.size, done)
-        else:
-            _threads.spread(work, done.size, done)
-            assert (done == 1).all()
+        _threads.spread(work, 1000)
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_another_thread_raises_is_raised():
+    done, failed = np.zeros(1000, np.intp), threading.Event()
+
+    def help(tasks):
+        try:
+            fail(tasks, done)
+        finally:
+            failed.set()
+
+    with pytest.raises(MemoryError, match="no room"):
+        shared(help, lambda tasks: failed.wait(60.0) and count_done(tasks, done))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_slow_helper_is_waited_for(monkeypatch):
+    monkeypatch.setattr(_threads, "PATIENCE", 3)
+    done, released = np.zeros(1000, np.intp), np.zeros(1, np.intp)
+
+    def alone(tasks):
+        while tasks.tally[_threads.NEXT] == 0:  # until the other holds a share
+            time.sleep(0.001)
+        threading.Timer(0.05, released.fill, [1]).start()
+        count_done(tasks, done)
+
+    shared(lambda tasks: hold(tasks, done, released), alone)
+    assert (done == 1).all()
+
+
+@pytest.mark.usefixtures("eager")
+def test_nobody_goes_on_after_an_error():
+    done, released, ended = np.zeros(1000, np.intp), np.zeros(1, np.intp), threading.Event()
+
+    def help(tasks):
+        hold(tasks, done, released)
+        ended.set()
+
+    def alone(tasks):
+        while tasks.tally[_threads.NEXT] == 0:
+            time.sleep(0.001)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shared(help, alone)
+    released[0] = 1
+    assert ended.wait(60.0)
+    assert 0 < done.sum() < 100  # a share
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_shared_call_rings_the_bell_once():
+    bell = _threads._pool().bell
+    before = bell[0]
+    with xpcnn.use(threads=2):
+        _threads.spread(count_done, 1000, np.zeros(1000, np.intp))
+    assert bell[0] == before + 1
 
 
 # ---- what is left to others, and processes ------------------------------------------------------

@@ -88,7 +88,7 @@ def multiply(apart, unit, a, steps, b, runs, length, bias, y, real):
     """Set a unit of y (OH, OW, lanes) to a band's runs times a block's weights.
 
     `steps` are bytes in the band from output to output, down and across, and from term to term.
-    Each product asks for a line of what the next tile reads.
+    Each product asks for a line beyond what its tile reads, where the next tile mostly goes on.
     """
     down, across, step = steps
     zero = y.dtype.type(0)

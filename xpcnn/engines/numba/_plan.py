@@ -18,8 +18,8 @@ BAND = 2**18
 """Bytes of input that a task opens at once: with the weights of a block, a core's own cache."""
 
 CHUNKS = 16
-"""Parts of the batch that sum a weight gradient apart, however many threads there are: so many
-that each finds some, and always as many, so that the result does not depend on the machine."""
+"""Parts of the batch, at most, that sum a weight gradient apart: so many that each thread finds
+some, but however many threads there are, so that the result does not depend on the machine."""
 
 CHUNK = 512
 """Outputs that a chunk has at least: with fewer, adding up the chunks would take too much."""

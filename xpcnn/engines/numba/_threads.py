@@ -7,12 +7,13 @@ used by two callers at once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,24 +31,41 @@ SHARES = 8
 """Shares of the tasks for each thread, so that a core which another program holds delays no one."""
 
 PATIENCE = 50_000
-"""How often a thread looks for the bell before it sleeps: for two or three milliseconds."""
+"""How often a thread looks for the bell before it sleeps: for a few milliseconds, during which it
+holds the last kernel's arrays."""
+
+POLL = 1e-3
+"""Seconds between looks of a caller whose patience is out."""
 
 LOOKS = 32
 """Looks after which a thread gives way, lest the one it waits for be waiting for its processor."""
 
-TASKS = types.Tuple((types.Array(types.intp, 1, "C"), *[types.intp] * 4))
-"""The type of what a kernel takes its tasks from, as `taken` tells."""
+
+class Tasks(NamedTuple):
+    """What a kernel takes its tasks from, rings first, and waits for in the end.
+
+    The tally is the next task, how many there are, how many make a share, and how many are done.
+    `bell` is an address, or 0; at the address `awaited` a number is to reach `until`, and is looked
+    at so often.
+    """
+
+    tally: np.ndarray
+    bell: int = 0
+    awaited: int = 0
+    until: int = 0
+    looks: int = 0
+
+
+NEXT, DONE = 0, 3
+"""Places in a tally."""
+
+TASKS = types.NamedTuple((types.Array(types.intp, 1, "C"), *[types.intp] * 4), Tasks)
 
 
 @njit
 def taken(tasks):
-    """The numbers of tasks to do, a share at a time: whoever is done takes the next.
-
-    `tasks` are a tally, the address of a bell to ring first, or 0, and what is to be waited for in
-    the end: an address, the number it shall reach, and how often to look. The tally is the next
-    task, how many there are, how many make a share, and how many are done.
-    """
-    tally, bell, awaited, number, patience = tasks
+    """The numbers of tasks to do, a share at a time: whoever is done takes the next."""
+    tally, bell, awaited, until, looks = tasks
     _, count, share, _ = tally
     if bell:
         _add(bell, 1)
@@ -59,17 +77,13 @@ def taken(tasks):
         for task in range(first, beyond):  # noqa: UP028 unknown to Numba
             yield task
         _add(tally[DONE:].ctypes.data, beyond - first)
-    for look in range(patience):
-        if _look(awaited) >= number:
+    for look in range(looks):
+        if _look(awaited) >= until:
             break
         if look % LOOKS == LOOKS - 1:
             _give_way()
         else:
             _pause()
-
-
-DONE = 3
-"""The place in a tally of how many are done."""
 
 
 def spread(function: Callable, count: int, *arguments: Any) -> None:
@@ -78,32 +92,33 @@ def spread(function: Callable, count: int, *arguments: Any) -> None:
     if workers > 1 and sum(a.nbytes for a in arguments if isinstance(a, np.ndarray)) >= LEAST:
         _together(function, count, workers, arguments)
     else:
-        function((np.array([0, count, count, 0]), 0, 0, 0, 0), *arguments)
+        function(Tasks(np.array([0, count, count, 0])), *arguments)
 
 
 def _together(function: Callable, count: int, workers: int, arguments: tuple) -> None:
-    queue, bell, others = _pool()
-    others = min(others, workers - 1)
+    pool = _pool()
+    others = min(pool.threads, workers - 1)
     tally = np.array([0, count, -(-count // ((others + 1) * SHARES)), 0])
-    rung, ended = bell.ctypes.data, tally[DONE:].ctypes.data
-    next_ring = int(bell[0]) + 2  # after that of this call
-    helpers = tally, 0, rung, next_ring, PATIENCE
+    bell, done = pool.bell.ctypes.data, tally[DONE:].ctypes.data
+    next_ring = int(pool.bell[0]) + 2  # after that of this call
     errors: SimpleQueue = SimpleQueue()
 
-    def help() -> None:
-        error: BaseException | None = None
+    def assist() -> None:
         try:
-            function(helpers, *arguments)
-        except BaseException as raised:
-            error = raised
-        errors.put(error)
+            if tally[NEXT] < count:
+                function(Tasks(tally, 0, bell, next_ring, PATIENCE), *arguments)
+        except BaseException as error:
+            errors.put(error)
 
     for _ in range(others):
-        queue.put(help)
-    function((tally, rung, ended, count, 10 * PATIENCE), *arguments)
-    while tally[DONE] < count:  # who takes no task is not waited for
-        if error := errors.get():
-            raise error
+        pool.queue.put(assist)
+    try:
+        function(Tasks(tally, bell, done, count, PATIENCE), *arguments)
+        while tally[DONE] < count:  # who takes no task is not waited for
+            with contextlib.suppress(Empty):
+                raise errors.get(timeout=POLL)
+    finally:
+        tally[NEXT] = count  # after an error, nobody is to go on
 
 
 class Pool(NamedTuple):
@@ -134,7 +149,7 @@ def threads() -> int:
 
 @functools.cache
 def cores() -> int:
-    """OMP_NUM_THREADS, or how many cores this process may run on."""
+    """OMP_NUM_THREADS, or how many cores this process may run on, whatever a container's quota."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdecimal() and int(said):
         return int(said)

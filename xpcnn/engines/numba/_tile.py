@@ -27,8 +27,7 @@ BLOCK_BYTES = VECTORS * VECTOR_BYTES
 
 
 LONG = 128
-"""Products that a tile should sum at most: of longer sums the digits suffer, and the weights of
-that many and what they meet fit the nearest cache together."""
+"""Products that a tile should sum at most: of longer sums the digits suffer."""
 
 UNROLLED, FEW_ROWS = 4, 8
 """Products of a sum that are written out one after another, where there are but few rows: finding
