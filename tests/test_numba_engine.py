@@ -356,7 +356,7 @@ def test_what_another_thread_raises_is_raised():
 
 @pytest.mark.usefixtures("eager")
 def test_a_slow_helper_is_waited_for(monkeypatch):
-    monkeypatch.setattr(_threads, "PATIENCE", 3)
+    monkeypatch.setattr(_threads, "CALLERS", 3)
     done, released = np.zeros(1000, np.intp), np.zeros(1, np.intp)
 
     def alone(tasks):

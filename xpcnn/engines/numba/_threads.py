@@ -34,8 +34,9 @@ PATIENCE = 50_000
 """How often a thread looks for the bell before it sleeps: for a few milliseconds, during which it
 holds the last kernel's arrays."""
 
+CALLERS = 500_000
+"""How often a caller looks whether all is done before it sleeps, `POLL` seconds at a time."""
 POLL = 1e-3
-"""Seconds between looks of a caller whose patience is out."""
 
 LOOKS = 32
 """Looks after which a thread gives way, lest the one it waits for be waiting for its processor."""
@@ -113,7 +114,7 @@ def _together(function: Callable, count: int, workers: int, arguments: tuple) ->
     for _ in range(others):
         pool.queue.put(assist)
     try:
-        function(Tasks(tally, bell, done, count, PATIENCE), *arguments)
+        function(Tasks(tally, bell, done, count, CALLERS), *arguments)
         while tally[DONE] < count:  # who takes no task is not waited for
             with contextlib.suppress(Empty):
                 raise errors.get(timeout=POLL)
