@@ -23,7 +23,6 @@ log = logging.getLogger("xpcnn")
 
 INT, BOOL = types.intp, types.boolean
 
-
 FLOATING = (np.dtype(np.float32), np.dtype(np.float64))
 
 
