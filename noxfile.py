@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.options.sessions = [
-    "tests(numpy)", "tests(numba)", "tests(strict)", "lint", "docs", "package",
+    "tests(numpy)", "tests(numba)", "tests(strict)", "kernels(cuda12)", "lint", "docs", "package",
 ]  # fmt: skip
 
 BACKENDS = {
@@ -18,7 +18,12 @@ BACKENDS = {
     "strict": ["array-api-strict"],
     "torch": ["torch==2.13.0"],
     "jax": ["jax", "torch==2.13.0"],  # torch: the oracle of gradients
-    "cupy": ["cupy-cuda12x"],
+    "cupy": ["cupy-cuda12x[ctk]"],
+}
+
+NVRTC = {  # pinned: docs/kernels.md tells what the first of them makes of the kernels
+    "cuda12": "nvidia-cuda-nvrtc-cu12==12.9.86",
+    "cuda13": "nvidia-cuda-nvrtc==13.5.37",
 }
 
 
@@ -30,9 +35,22 @@ def tests(session: nox.Session, backend: str) -> None:
     # a worker on each core, each with one thread: two libraries' threads would wait on each other
     library = "numpy" if backend == "numba" else backend
     session.env.update(XPCNN_TEST_BACKENDS=library, OMP_NUM_THREADS="1")
-    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+    others = ["-k", "not cuda"] if backend == "numba" else []  # the session before had that
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *others, *session.posargs)
     if backend == "numpy":  # the engines of libraries that are not installed have no examples
         session.run("pytest", "--doctest-modules", "--doctest-ignore-import-errors", "xpcnn")
+
+
+@nox.session
+@nox.parametrize("cuda", [nox.param(name, id=name) for name in NVRTC])
+def kernels(session: nox.Session, cuda: str) -> None:
+    """Compile every CUDA kernel for every architecture; `-- --table` renews docs/kernels.md."""
+    session.install("-e", ".[dev]", NVRTC[cuda])
+    if "--table" in session.posargs:
+        session.run("python", "tests/kernel_table.py")
+    else:
+        test = ("tests/test_compile.py", *session.posargs)
+        session.run("pytest", "-n", "auto", "--dist", "worksteal", *test)
 
 
 @nox.session

@@ -12,10 +12,12 @@ from xpcnn.layers import (
     BatchNorm,
     Conv2d,
     Dropout,
+    Flatten,
     GlobalAvgPool,
     Identity,
     Layer,
     Linear,
+    MaxPool2d,
     ReLU,
     ReLU6,
     Residual,
@@ -59,6 +61,40 @@ def resnet18(classes: int = 10) -> Sequential:
             shortcut = Identity() if step == 1 else Sequential(*_conv_norm(channels, 1, step))
             layers += [Residual(body, shortcut), ReLU()]
     return Sequential(*layers, GlobalAvgPool(), Linear(classes))
+
+
+def resnet50(classes: int = 1000) -> Sequential:
+    """ResNet-50 for images of 224x224; where a block strides its 3x3 convolution does.
+
+    Source: He et al., "Deep residual learning", 2015, table 1; the stride's place is torchvision's.
+    """
+    layers: list[Layer] = [*_conv_norm(64, 7, 2), ReLU(), MaxPool2d(3, 2, 1)]
+    for channels, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for number, step in enumerate((stride, *(1,) * (count - 1))):
+            body = Sequential(
+                *_conv_norm(channels, 1), ReLU(),
+                *_conv_norm(channels, 3, step), ReLU(),
+                *_conv_norm(4 * channels, 1),
+            )  # fmt: skip
+            shortcut = Identity() if number else Sequential(*_conv_norm(4 * channels, 1, step))
+            layers += [Residual(body, shortcut), ReLU()]
+    return Sequential(*layers, GlobalAvgPool(), Linear(classes))
+
+
+def vgg16(classes: int = 1000) -> Sequential:
+    """VGG-16 for images of 224x224.
+
+    Source: Simonyan and Zisserman, "Very deep convolutional networks", 2014, configuration D.
+    """
+    layers: list[Layer] = []
+    for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            layers += [Conv2d(channels, 3, padding=1), ReLU()]
+        layers.append(MaxPool2d(2))
+    layers.append(Flatten())
+    for _ in range(2):
+        layers += [Linear(4096), ReLU(), Dropout(0.5)]
+    return Sequential(*layers, Linear(classes))
 
 
 def mobilenet_v2(classes: int = 10) -> Sequential:

@@ -38,8 +38,9 @@ def _twin(layer: layers.Layer) -> nn.Module:
             return nn.LazyConv2d(out, kernel, stride, padding, dilation, groups, bias)
         case layers.BatchNorm():
             return nn.LazyBatchNorm2d()
-        case layers.MaxPool2d(kernel):  # "same" pads nothing where the size is even
-            return nn.MaxPool2d(kernel)
+        case layers.MaxPool2d(kernel, stride, padding):
+            # "same" pads nothing where the size is even
+            return nn.MaxPool2d(kernel, stride, 0 if padding == "same" else padding)
         case layers.Linear(out):
             return nn.LazyLinear(out)
         case layers.GlobalAvgPool():

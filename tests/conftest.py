@@ -15,6 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")  # read by JAX when it is imported,
 
 import numpy as np
 import pytest
+from cuda_device import Device, on_host
 from hypothesis import HealthCheck, settings
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.filter_too_much]
@@ -137,12 +139,16 @@ def xp(request: pytest.FixtureRequest) -> Backend:
     return _backend(request.param)
 
 
-@pytest.fixture(params=["generic", "numpy", "numba"], scope="session")
-def engine(request: pytest.FixtureRequest) -> str:
-    """Each engine that takes NumPy arrays, for `with xpcnn.use(engine):`."""
+@pytest.fixture(params=["generic", "numpy", "numba", "cuda"], scope="session")
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each engine that takes NumPy arrays, for `with xpcnn.use(engine):`.
+
+    "cuda" takes them here: its kernels are compiled for the host.
+    """
     if request.param == "numba":
         _import("numba")
-    return request.param
+    with on_host(Device()) if request.param == "cuda" else nullcontext():
+        yield request.param
 
 
 @pytest.fixture(scope="session")

@@ -344,7 +344,7 @@ PLACES: list[tuple[str, Callable, type[Exception], str]] = [
      "asarray: this NoneType does not hold numbers; give numbers"),
     ("list to the host", lambda: xpcnn.device("cpu").to_numpy([1.0]), TypeError, f"list {ARRAY}"),
     ("engine", lambda: used("cudnn5"), ValueError,
-     "use('cudnn5'): no such engine; choose one of numba, numpy, torch, jax, generic"),
+     "use('cudnn5'): no such engine; choose one of numba, numpy, cuda, torch, jax, generic"),
     ("workspace", lambda: used(workspace=0), ValueError,
      "use: workspace=0; give an int of at least 1"),
     ("workspace in words", lambda: used(workspace="1 GiB"), TypeError,
@@ -549,7 +549,7 @@ def test_mixed_dtypes(xp):
 def test_an_engine_of_another_library(xp):
     if xp.name == "numpy":
         pytest.skip("the engine numpy takes these")
-    own = {"strict": "generic", "cupy": "generic"}.get(xp.name, f"{xp.name}, generic")
+    own = {"strict": "generic", "cupy": "cuda, generic"}.get(xp.name, f"{xp.name}, generic")
     message = f"use('numpy'): that engine takes no {xp.name} arrays; they have {own}"
     with xpcnn.use("numpy"):
         check(lambda: ops.max_pool2d(xp.asarray(X), 2), ValueError, message)

@@ -272,9 +272,25 @@ def _why_no_cuda() -> str | None:
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; {_INSTALL['cuda']}"
     try:
-        count = importlib.import_module("cupy").cuda.runtime.getDeviceCount()
-    except Exception as error:  # a missing or old driver raises the library's own kinds
-        return f"CuPy finds no usable NVIDIA driver ({error}); install or update the driver"
+        runtime = importlib.import_module("cupy").cuda.runtime
+    except ImportError as error:  # for another Python or NumPy, or two CuPys at once
+        return f"CuPy cannot be imported ({error}); install one anew"
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        driver, needed = runtime.driverGetVersion() // 1000, runtime.runtimeGetVersion() // 1000
+        if not driver:
+            return (
+                "no NVIDIA driver is installed; install one, and restart: nvidia-smi then shows it"
+            )
+        if driver < needed:
+            return (
+                f"the NVIDIA driver serves CUDA {driver}, and this CuPy needs {needed}; update the "
+                f"driver or install cupy-cuda{driver}x instead"
+            )
+        if "cudaErrorNoDevice" not in str(error):
+            return f"the NVIDIA driver does not answer ({error}); see what nvidia-smi says"
+        count = 0
     return None if count else "CuPy sees no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES"
 
 

@@ -24,12 +24,12 @@ from .settings import current, note_choice, noted, use
 
 __all__ = [
     "ENGINES", "avg_pool", "avg_pool_dx", "col2im", "conv", "conv_dw", "conv_dx", "im2col",
-    "max_pool", "max_pool_dx", "noted", "offered", "use",
+    "max_pool", "max_pool_dx", "noted", "offered", "takes_half", "use",
 ]  # fmt: skip
 
 ENGINES = {
     "numpy": ("numba", "numpy", "generic"),
-    "cupy": ("generic",),
+    "cupy": ("cuda", "generic"),
     "torch": ("torch", "generic"),
     "jax": ("jax", "generic"),
     "strict": ("generic",),
@@ -96,7 +96,12 @@ def offered(verb: str, x: Array, *rest: Any) -> Any:
     - `clip(x, low, high)`: x within [low, high], NaN passing, no bound where high is None;
       `clip_dx(dy, y, low, high)`: dy * 1 where low < y < high, dy * 0 elsewhere,
       or 0 itself if dy is infinite.
-    - `channel_sums(x)`: (C,), over all other axes. `matmul(a, b)`: the product of two matrices.
+    - `activation(x, name, *options)`: what the op of that name makes of x; `activation_dx(dy, held,
+      name, *options)`: the gradient of its x, of x or, for sigmoid and tanh, y.
+    - `dropout(x, threshold, scale, key)`: x * scale where the higher 24 bits of the key's word of
+      an entry, by `random.bits`, are below threshold, else 0.
+    - `channel_sums(x)`: (C,), over all other axes.
+      `matmul(a, b, add)`: the product of a (..., K) and b (K, M), plus add (M,) unless None.
     - `batch_norm(x, mean, var, weight, bias, eps, bounds)`: y, clipped unless bounds are None.
     - `batch_norm_train(x, weight, bias, eps, bounds)`: (y, mean, var); `batch_norm_train_dx(dy, x,
       mean, var, weight, bias, eps, bounds)`: (dx, dweight, dbias).
@@ -111,6 +116,11 @@ def offered(verb: str, x: Array, *rest: Any) -> Any:
             note_choice(verb, engine.__name__.rpartition(".")[2])
             return answer
     return NotImplemented
+
+
+def takes_half(x: Array) -> bool:
+    """Whether x's engine computes half precision in float32 by itself, and rounds once."""
+    return getattr(next(_engines(x)), "HALF", False)
 
 
 def _ask(verb: str, x: Array, *rest: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 
 from .._check import require_count
 
-NAMES = ("numba", "numpy", "torch", "jax", "generic")
+NAMES = ("numba", "numpy", "cuda", "torch", "jax", "generic")
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Settings:
     workspace: int = 64 * 2**20
     threads: int | None = None
     winograd: bool = True
+    precision: str = "tf32" if os.environ.get("CUPY_TF32") == "1" else "float32"
 
 
 class Choice(NamedTuple):
@@ -86,16 +89,20 @@ def use(
     workspace: int | None = None,
     threads: int | None = None,
     winograd: bool | None = None,
+    precision: str | None = None,
 ) -> Iterator[Settings]:
     """Force an engine, or say how engines are to work, for a block.
 
-    `engine`: "generic" (the definition, Array API only), "numpy", "numba", "torch" or "jax"; what
-    it does not do is left to the next. `workspace`: bytes the numpy engine may take beyond inputs
-    and outputs, 64 MiB unless set; it works in blocks that fit. `threads`: how many the numba
-    engine uses, of OMP_NUM_THREADS or one per core at most. `winograd=False` forgoes Winograd's
-    algorithm, which the numba and numpy engines take for 3x3 and 5x5 kernels in float32, and which
-    costs a digit. What is not given stays as it was. The settings hold in this thread and task
-    alone; under jax.jit, while the function is traced.
+    `engine`: "generic" (the definition, Array API only), "numpy", "numba", "cuda", "torch" or
+    "jax"; what it does not do is left to the next. `workspace`: bytes the numpy and the cuda engine
+    may take beyond inputs and outputs, 64 MiB unless set; they work in pieces that fit. `threads`:
+    how many the numba engine uses, of OMP_NUM_THREADS or one per core at most. `winograd=False`
+    forgoes Winograd's algorithm, which the numba and numpy engines take for 3x3 and 5x5 kernels in
+    float32, and which costs a digit. `precision="tf32"` lets the cuda engine multiply float32 with
+    10 bits after the point, summed in float32: several times faster on GPUs that can, at an error
+    near 1e-3; "float32", the default unless the environment has CUPY_TF32=1, does not. What is not
+    given stays as it was. The settings hold in this thread and task alone; under jax.jit, while the
+    function is traced.
 
     Raises ValueError for an unknown engine or numbers below 1, TypeError for other kinds.
 
@@ -113,11 +120,14 @@ def use(
             require_count("use", name, count)
     if winograd is not None and not isinstance(winograd, bool):
         raise TypeError(f"use(winograd={winograd!r}): give True or False")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"use(precision={precision!r}): choose one of {', '.join(PRECISIONS)}")
     given: dict[str, Any] = {
         "engine": engine,
         "workspace": workspace,
         "threads": threads,
         "winograd": winograd,
+        "precision": precision,
     }
     changed = {name: value for name, value in given.items() if value is not None}
     token = _settings.set(replace(current(), **changed))

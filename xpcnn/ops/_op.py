@@ -10,17 +10,22 @@ import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from .. import engines
 from .._xp import Array, namespace, place_of, require_same, require_same_place
 
 HALF = ("float16", "bfloat16")
 
 
-def op(function: Callable | None = None, *, integers: Sequence[str] = ()) -> Any:
+def op(
+    function: Callable | None = None, *, integers: Sequence[str] = (), in_engines: bool = False
+) -> Any:
     """Decorate a function on arrays, and let it carry a pullback rule.
 
     The parameters annotated `Array` or `Array | None` are the array arguments. Before the
     function runs they are checked: one library, one device, floating (those in `integers` may also
-    be integers), one floating dtype. float16 and bfloat16 are computed in float32, rounded once.
+    be integers), one floating dtype. float16 and bfloat16 are computed in float32, rounded once:
+    all arithmetic of an op `in_engines` is done by engines, and one that does so by itself is given
+    them as they are.
 
     `@f.pullback` attaches the rule: a function of the same signature that returns (y, pull), where
     `pull(dy)` gives one entry per array argument: its gradient, a function that computes it (called
@@ -29,21 +34,23 @@ def op(function: Callable | None = None, *, integers: Sequence[str] = ()) -> Any
     Source: JAX's custom_vjp and Thinc's callbacks, without a tape.
     """
     if function is None:
-        return functools.partial(op, integers=integers)
+        return functools.partial(op, integers=integers, in_engines=in_engines)
     call = function.__name__
     parameters = _array_parameters(function)
     names = tuple(parameters)
 
     @functools.wraps(function)
     def forward(*args, **kwargs):
-        args, kwargs, rounded, _ = _prepare(call, parameters, integers, args, kwargs)
+        args, kwargs, rounded, _ = _prepare(call, parameters, integers, in_engines, args, kwargs)
         return rounded(function(*args, **kwargs))
 
     operation: Any = forward
 
     def vjp_of_op(*args, wrt: Sequence[str] | None = None, **kwargs):
         asked = wanted(call, names, wrt)
-        args, kwargs, rounded, floating = _prepare(call, parameters, integers, args, kwargs)
+        args, kwargs, rounded, floating = _prepare(
+            call, parameters, integers, in_engines, args, kwargs
+        )
         if not floating:
             raise TypeError(
                 f"vjp of {call}: integers have no gradient; convert them, for example to float32"
@@ -119,7 +126,7 @@ def _array_parameters(function: Callable) -> dict[str, tuple[int, bool]]:
     }
 
 
-def _prepare(call, parameters, integers, args, kwargs):
+def _prepare(call, parameters, integers, in_engines, args, kwargs):
     """Check the array arguments; upcast half precision and say what rounds results back.
 
     The last of the four results is whether any argument is floating.
@@ -135,6 +142,8 @@ def _prepare(call, parameters, integers, args, kwargs):
     dtype, dtype_name = _floating_dtype(call, given, integers)
     if dtype_name not in HALF:
         return args, kwargs, _unchanged, dtype is not None
+    if in_engines and engines.takes_half(next(iter(given.values()))):
+        return args, kwargs, functools.partial(_round, dtype), True
     places = [place for place, _ in parameters.values()]
     args = tuple(_float32(x) if i in places else x for i, x in enumerate(args))
     kwargs = {name: _float32(x) if name in parameters else x for name, x in kwargs.items()}

@@ -6,11 +6,13 @@ as a fraction of two exponentials of at most 1. NaN passes. A pull holds x or y,
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial, wraps
 from typing import Any
 
+from .. import engines
 from .._xp import Array, namespace
 from ._erf import erfc
 from ._offered import offered
@@ -22,6 +24,17 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 FAR = 1000.0  # beyond, every gate is 0 or 1 in every dtype; nearer, none of their powers overflows
 
 
+def _in_one_pass(definition: Callable) -> Callable:
+    """Let engines do the activation f(x, *options), which they know by name."""
+
+    @wraps(definition)
+    def ask(x: Array, *args: Any, **options: Any) -> Array:
+        y = engines.offered("activation", x, *_name_and_options(definition, args, options))
+        return definition(x, *args, **options) if y is NotImplemented else y
+
+    return ask
+
+
 def _derivative(f: Any, of: str = "x") -> Callable:
     """Give the op f(x, *options) the pullback dy * slope(x, *options), or of y instead of x."""
 
@@ -30,11 +43,27 @@ def _derivative(f: Any, of: str = "x") -> Callable:
         def _(x, *args, **options):
             y = f(x, *args, **options)
             held = {"x": x, "y": y}[of]
-            return y, lambda dy: (dy * slope(held, *args, **options),)
+
+            def pull(dy: Array) -> tuple:
+                call = _name_and_options(f, args, options)
+                dx = engines.offered("activation_dx", dy, held, *call)
+                return (dy * slope(held, *args, **options) if dx is NotImplemented else dx,)
+
+            return y, pull
 
         return slope
 
     return attach
+
+
+def _name_and_options(f: Callable, args: tuple, options: dict[str, Any]) -> tuple:
+    """How engines are told of f(x, *args, **options): its name, and all options in their order."""
+    given = _signature(f).bind(None, *args, **options)
+    given.apply_defaults()
+    return f.__name__, *given.args[1:]
+
+
+_signature = cache(inspect.signature)
 
 
 def _one_where(condition: Array, x: Array) -> Array:
@@ -79,7 +108,7 @@ def _logistic(x: Array) -> Array:
     return p / (p + q)
 
 
-@op
+@op(in_engines=True)
 def relu(x: Array) -> Array:
     """max(x, 0), of x's shape and dtype. Its gradient at 0 is 0.
 
@@ -95,7 +124,7 @@ def relu(x: Array) -> Array:
 relu.pullback(partial(_clip_vjp, low=0.0))
 
 
-@op
+@op(in_engines=True)
 def relu6(x: Array) -> Array:
     """min(max(x, 0), 6), of x's shape and dtype. Its gradient at 0 and at 6 is 0.
 
@@ -111,7 +140,8 @@ def relu6(x: Array) -> Array:
 relu6.pullback(partial(_clip_vjp, low=0.0, high=6.0))
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     """x where positive, else negative_slope * x. Its gradient at 0 is negative_slope.
 
@@ -171,7 +201,8 @@ def _slopes(x: Array, weight: Array) -> Array:
     return namespace(x).reshape(weight, shape)
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def elu(x: Array, alpha: float = 1.0) -> Array:
     """x where positive, else alpha * (e**x - 1). Its gradient at 0 is alpha.
 
@@ -191,7 +222,8 @@ def _elu_slope(x, alpha=1.0):
     return _one_where(x > 0.0, x) + falling * _one_where(x <= 0.0, x)
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def selu(x: Array) -> Array:
     """1.0507 * elu(x, alpha=1.6733): it keeps mean 0 and variance 1 through deep dense networks.
 
@@ -210,6 +242,7 @@ def _(x):
 
 
 @op
+@_in_one_pass
 def sigmoid(x: Array) -> Array:
     """1 / (1 + e**-x), of x's shape and dtype.
 
@@ -228,6 +261,7 @@ def _(y):
 
 
 @op
+@_in_one_pass
 def tanh(x: Array) -> Array:
     """The hyperbolic tangent, of x's shape and dtype.
 
@@ -245,7 +279,8 @@ def _(y):
     return 1.0 - y * y
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def hardsigmoid(x: Array) -> Array:
     """min(max(x + 3, 0), 6) / 6. Its gradient at -3 and at 3 is 0.
 
@@ -263,7 +298,8 @@ def _hardsigmoid_slope(x):
     return _one_where((x > -3.0) & (x < 3.0), x) / 6.0
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """log(1 + e**(beta * x)) / beta, and x itself where beta * x > threshold.
 
@@ -305,7 +341,8 @@ def _gated_slope(x: Array, gate: Callable, slope: Callable) -> Array:
     return g + x * slope(x, g)
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def silu(x: Array) -> Array:
     """x * sigmoid(x), also known as swish; its limit 0 at -inf.
 
@@ -324,7 +361,8 @@ def _(x):
     return _gated_slope(x, _logistic, lambda x, g: g * (1.0 - g))
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def mish(x: Array) -> Array:
     """x * tanh(softplus(x)); its limit 0 at -inf.
 
@@ -349,7 +387,8 @@ def _tanh_of_softplus(x: Array) -> Array:
     return rise / (rise + 2.0 * q * q)
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def hardswish(x: Array) -> Array:
     """x * hardsigmoid(x). Its gradient is 0 at -3 and 1 at 3.
 
@@ -367,7 +406,8 @@ def _(x):
     return _gated_slope(x, hardsigmoid, lambda x, g: _hardsigmoid_slope(x))
 
 
-@op
+@op(in_engines=True)
+@_in_one_pass
 def gelu(x: Array, approximate: str = "none") -> Array:
     """x * P(X < x) for a standard normal X; approximate="tanh" takes the usual formula by tanh.
 

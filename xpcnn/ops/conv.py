@@ -38,7 +38,7 @@ def _conv_vjp(
     return from_channels_first(engines.conv(x, w, window, b), layout), pull
 
 
-@op
+@op(in_engines=True)
 def conv1d(
     x: Array,
     w: Array,
@@ -68,7 +68,7 @@ def conv1d(
 conv1d.pullback(partial(_conv_vjp, 1))
 
 
-@op
+@op(in_engines=True)
 def conv2d(
     x: Array,
     w: Array,
@@ -108,7 +108,7 @@ def conv2d(
 conv2d.pullback(partial(_conv_vjp, 2))
 
 
-@op
+@op(in_engines=True)
 def conv3d(
     x: Array,
     w: Array,

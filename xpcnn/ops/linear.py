@@ -11,7 +11,7 @@ from ._op import op
 from ._sums import channel_sums
 
 
-@op
+@op(in_engines=True)
 def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     """Product of x (N, ..., in) with w (out, in), plus b (out,): (N, ..., out) of x's dtype.
 
@@ -24,14 +24,13 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     Source: torch.nn.functional.linear.
     """
     _check_linear(x, w, b)
-    xp = namespace(x)
-    y = _matmul(x, xp.matrix_transpose(w))
-    return y if b is None else y + b
+    return _matmul(x, namespace(x).matrix_transpose(w), b)
 
 
 @offered("matmul")
-def _matmul(a: Array, b: Array) -> Array:
-    return namespace(a).matmul(a, b)
+def _matmul(a: Array, b: Array, add: Array | None = None) -> Array:
+    product = namespace(a).matmul(a, b)
+    return product if add is None else product + add
 
 
 @linear.pullback

@@ -86,7 +86,7 @@ def _(x, mean, var, weight=None, bias=None, eps=1e-5, bounds=None):
     return y, pull
 
 
-@op
+@op(in_engines=True)
 def batch_norm_train(
     x: Array,
     weight: Array | None = None,
@@ -110,16 +110,12 @@ def batch_norm_train(
 
     Source: Ioffe and Szegedy, "Batch normalization", 2015.
     """
-    _check_channels("batch_norm_train", x, weight=weight, bias=bias)
-    axes = _all_but_channels(x)
-    _check_values("batch_norm_train", x, axes, "use batch_norm, by running statistics")
-    require_bounds("batch_norm_train", bounds)
-    return _standardise_batch(x, weight, bias, eps, bounds)
+    return _by_batch(x, weight, bias, eps, bounds)
 
 
 @batch_norm_train.pullback
 def _(x, weight=None, bias=None, eps=1e-5, bounds=None):
-    y, mean, var = batch_norm_train(x, weight, bias, eps, bounds)
+    y, mean, var = _by_batch(x, weight, bias, eps, bounds)  # not rounded yet
     define = _pull(x, _plan_batch(x), _spread(mean, x), _spread(var, x), weight, bias, eps)
     within = _within_pull(y, bounds)
 
@@ -132,6 +128,14 @@ def _(x, weight=None, bias=None, eps=1e-5, bounds=None):
         return tuple(None if a is None else grad for a, grad in zip(given, grads, strict=True))
 
     return (y, mean, var), pull
+
+
+def _by_batch(x, weight, bias, eps, bounds) -> tuple[Array, Array, Array]:
+    _check_channels("batch_norm_train", x, weight=weight, bias=bias)
+    axes = _all_but_channels(x)
+    _check_values("batch_norm_train", x, axes, "use batch_norm, by running statistics")
+    require_bounds("batch_norm_train", bounds)
+    return _standardise_batch(x, weight, bias, eps, bounds)
 
 
 @offered("batch_norm_train")

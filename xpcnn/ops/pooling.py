@@ -44,7 +44,7 @@ def _max_pool_vjp(
     return _max_result(y, indices, return_indices, layout), pull
 
 
-@op(integers=("x",))
+@op(integers=("x",), in_engines=True)
 def max_pool1d(
     x: Array,
     kernel_size: Size,
@@ -74,7 +74,7 @@ def max_pool1d(
 max_pool1d.pullback(partial(_max_pool_vjp, 1))
 
 
-@op(integers=("x",))
+@op(integers=("x",), in_engines=True)
 def max_pool2d(
     x: Array,
     kernel_size: Size,
@@ -111,7 +111,7 @@ def max_pool2d(
 max_pool2d.pullback(partial(_max_pool_vjp, 2))
 
 
-@op(integers=("x",))
+@op(integers=("x",), in_engines=True)
 def max_pool3d(
     x: Array,
     kernel_size: Size,
@@ -178,7 +178,7 @@ def _avg_pool_vjp(
     return y, pull
 
 
-@op
+@op(in_engines=True)
 def avg_pool1d(
     x: Array,
     kernel_size: Size,
@@ -212,7 +212,7 @@ def avg_pool1d(
 avg_pool1d.pullback(partial(_avg_pool_vjp, 1))
 
 
-@op
+@op(in_engines=True)
 def avg_pool2d(
     x: Array,
     kernel_size: Size,
@@ -252,7 +252,7 @@ def avg_pool2d(
 avg_pool2d.pullback(partial(_avg_pool_vjp, 2))
 
 
-@op
+@op(in_engines=True)
 def avg_pool3d(
     x: Array,
     kernel_size: Size,

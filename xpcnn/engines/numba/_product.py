@@ -25,7 +25,7 @@ ROW = 64
 POINTWISE: Geometry = (1,) * 9 + (0,) * 3
 
 
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array, add: Array | None = None) -> Array:
     if not takes(a, b) or a.ndim != 2 or b.ndim != 2 or len(a) * b.size < LEAST:
         return NotImplemented
     ways = (
@@ -35,7 +35,10 @@ def matmul(a: Array, b: Array) -> Array:
         (_terms_copied(b.T, a.T), _by_terms, b.T, a.T),
     )
     _, way, left, right = min(ways, key=itemgetter(0))
-    return np.ascontiguousarray(way(left, right) if left is a else way(left, right).T)
+    product = np.ascontiguousarray(way(left, right) if left is a else way(left, right).T)
+    if add is not None:
+        product += add
+    return product
 
 
 def _pixels_copied(a: Array, b: Array) -> int:

@@ -1,0 +1,50 @@
+// Average pooling and its gradient.
+//
+//   avg_pool            y[n, c, o] = sum of x[n, c, i] over the inputs i that output o reads / D(o)
+//   avg_pool_gradient   dx[n, c, i] = sum of dy[n, c, o] / D(o) over the outputs o that read i
+//
+// D(o) is the geometry's divisor, or where that is 0, how many of o's places lie from low to high.
+//
+// Shapes    x, dx (N, C, D, H, W); y, dy (N, C, OD, OH, OW); fewer axes have ones in front.
+// Memory    any strides; where LANES > 1, contiguous channels in packs of LANES.
+// Types     I int or long long; T half, bfloat16, float or double, summed in float or double.
+// Threads   each owns one y or, in the gradient, one dx: LANES neighbouring channels of it.
+//           Blocks of 256, no shared memory. From sm_75 on.
+// The same input gives the same bits: sums run in row-major order, the gradient without atomics.
+#include "geometry.cuh"
+#include "numbers.cuh"
+
+template <typename I>
+__device__ I divisor(const Geometry<I>& g, const Place<I>& output) {
+    if (g.divisor) return g.divisor;
+    return g.d.counted(output.d) * g.h.counted(output.h) * g.w.counted(output.w);
+}
+
+template <typename I, typename T, int LANES, int EXTENT>
+__global__ void avg_pool(const Pack<T, LANES>* x, Pack<T, LANES>* y, const Geometry<I> g) {
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    computed<T> sum[LANES] = {};
+    for_inputs<EXTENT>(g, at, [&](const Place<I>& from, I, bool exists) {
+        if (!exists) return;
+        const Pack<T, LANES> pack = x[g.x.offset(from)];
+        for (int lane = 0; lane < LANES; ++lane) sum[lane] += load(pack.lanes[lane]);
+    });
+    const computed<T> number = divisor(g, at);
+    for (auto& value : sum) value /= number;
+    y[g.y.offset(at)] = packed<T>(sum);
+}
+
+template <typename I, typename T, int LANES, int EXTENT>
+__global__ void avg_pool_gradient(const Pack<T, LANES>* dy, Pack<T, LANES>* dx,
+                                  const Geometry<I> g) {
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    computed<T> sum[LANES] = {};
+    for_readers<EXTENT>(g, at, [&](const Place<I>& output, I) {
+        const computed<T> number = divisor(g, output);
+        const Pack<T, LANES> pack = dy[g.y.offset(output)];
+        for (int lane = 0; lane < LANES; ++lane) sum[lane] += load(pack.lanes[lane]) / number;
+    });
+    dx[g.x.offset(at)] = packed<T>(sum);
+}

@@ -1,0 +1,24 @@
+// The adjoint of columns: every column entry is added where it came from.
+//
+//   x[n, c, i] = sum of cols[n, c, k, o] over the outputs o that read i, at kernel place k
+//
+// Shapes    cols (N, C, K, OD, OH, OW); x (N, C, D, H, W); fewer axes have ones in front.
+// Memory    any strides; where LANES > 1, contiguous channels in packs of LANES.
+// Types     I int or long long; T half, bfloat16, float or double, summed in float or double.
+// Threads   each owns one x, LANES neighbouring channels of it, and gathers what reaches it.
+//           Blocks of 256, no shared memory. From sm_75 on.
+// The same input gives the same bits: sums run in the order of kernel places, without atomics.
+#include "geometry.cuh"
+#include "numbers.cuh"
+
+template <typename I, typename T, int LANES, int EXTENT>
+__global__ void col2im(const Pack<T, LANES>* cols, Pack<T, LANES>* x, const Geometry<I> g) {
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    computed<T> sum[LANES] = {};
+    for_readers<EXTENT>(g, at, [&](const Place<I>& output, I k) {
+        const Pack<T, LANES> pack = cols[g.y.offset(output) + k * g.k];
+        for (int lane = 0; lane < LANES; ++lane) sum[lane] += load(pack.lanes[lane]);
+    });
+    x[g.x.offset(at)] = packed<T>(sum);
+}

@@ -1,0 +1,155 @@
+// Convolution and its input's gradient, each result summed where it is written: without columns.
+//
+//   convolve            y[n, o, p] = b[o] + sum of x[n, i, q] * w[o, i, k] over the channels i of
+//                       o's group and the kernel places k, q being the input that p reads at k
+//   depthwise           the same, where i is one channel, in strips of outputs if STRIPS
+//   convolve_gradient   dx[n, i, q] = sum of dy[n, o, p] * w[o, i, k] over the channels o of i's
+//                       group and the outputs p that read q, at kernel place k
+//   depthwise_gradient  the same, where o is one channel and the stride is 2, in tiles of inputs
+//
+// Shapes    x, dx (N, C, D, H, W); w (O, C/G, K); b (O); y, dy (N, O, OD, OH, OW); fewer axes have
+//           ones in front. Depthwise kernels have a K of (1, EXTENT, EXTENT).
+// Memory    any strides, w's of its own; where LANES > 1, each group is one channel, and all arrays
+//           have contiguous channels in packs of LANES. There may be no b.
+// Types     I int or long long; T half, bfloat16, float or double, summed in float or double.
+// Threads   each owns one y, or a strip of ROWS<LANES>, or one dx, or a tile of 8 x 2 of them, of
+//           2 x 2 if LANES > 1: LANES neighbouring channels of it. Blocks of 128, no shared memory.
+//           From sm_75 on.
+// The same input gives the same bits: sums run in one order, without atomics. At stride 1 the
+// gradient is a convolution too, of dy with w's places backwards.
+#include "geometry.cuh"
+#include "numbers.cuh"
+#include "strips.cuh"
+
+template <typename I>
+struct Weights {
+    Divider<I> channels;            // of a group, of what is computed
+    I terms;                        // channels of a group, of what is summed
+    I group, channel, term, place;  // strides
+    I biased, bias;                 // whether there is a b, and its stride
+    I rows, row, columns, column;   // of what is computed, along H and W: how many, and strides
+
+    // The first weight of a channel of what is computed, and the first channel summed for it.
+    __device__ I first_weight(I c) const {
+        const I own = channels.quotient(c);
+        return own * group + (c - own * channels.divisor) * channel;
+    }
+    __device__ I first_term(I c) const { return channels.quotient(c) * terms; }
+
+    __device__ Place<I> at_term(const Place<I>& result, I term) const {
+        return {result.n, first_term(result.c) + term, result.d, result.h, result.w};
+    }
+};
+
+template <typename T, int LANES>
+__device__ void add_products(computed<T> (&sums)[LANES], Pack<T, LANES> a, Pack<T, LANES> b) {
+    for (int lane = 0; lane < LANES; ++lane)
+        sums[lane] += load(a.lanes[lane]) * load(b.lanes[lane]);
+}
+
+// Sums begin with the bias of their channel, where there is one.
+template <typename T, int LANES, typename I>
+__device__ void begin(computed<T> (&sums)[LANES], const Pack<T, LANES>* b, I channel,
+                      const Weights<I>& v) {
+    const Pack<T, LANES> bias = v.biased ? b[channel * v.bias] : Pack<T, LANES>{};
+    for (int lane = 0; lane < LANES; ++lane) sums[lane] = load(bias.lanes[lane]);
+}
+
+template <typename I, typename T, int LANES, int EXTENT>
+__global__ void convolve(const Pack<T, LANES>* x, const Pack<T, LANES>* w, const Pack<T, LANES>* b,
+                         Pack<T, LANES>* y, const Geometry<I> g, const Weights<I> v) {
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    computed<T> sums[LANES];
+    begin<T>(sums, b, at.c, v);
+    w += v.first_weight(at.c);
+    for (I term = 0; term < v.terms; ++term, w += v.term)
+        for_inputs<EXTENT>(g, v.at_term(at, term), [&](const Place<I>& from, I k, bool exists) {
+            const Pack<T, LANES> pack = exists ? x[g.x.offset(from)] : Pack<T, LANES>{};
+            add_products<T>(sums, pack, w[k * v.place]);
+        });
+    y[g.y.offset(at)] = packed<T>(sums);
+}
+
+template <typename I, typename T, bool STRIPS, int LANES, int EXTENT>
+__global__ void depthwise(const Pack<T, LANES>* x, const Pack<T, LANES>* w,
+                          const Pack<T, LANES>* b, Pack<T, LANES>* y, const Geometry<I> g,
+                          const Weights<I> v) {
+    constexpr int COUNT = STRIPS ? ROWS<LANES> : 1;
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    computed<T> sums[COUNT][LANES];
+    for (auto& sum : sums) begin<T>(sum, b, at.c, v);
+    Pack<T, LANES> weights[EXTENT * EXTENT];
+    w += v.first_weight(at.c);
+#pragma unroll
+    for (int k = 0; k < EXTENT * EXTENT; ++k, w += v.place) weights[k] = *w;
+    for_inputs_of_strip<EXTENT, COUNT>(
+        g, at, v.first_term(at.c), [&](I from, int row, int column, bool exists) {
+            const Pack<T, LANES> pack = exists ? x[from] : Pack<T, LANES>{};
+#pragma unroll
+            for (int j = 0; j < COUNT; ++j)
+                if (0 <= row - j && row - j < EXTENT)
+                    add_products<T>(sums[j], pack, weights[(row - j) * EXTENT + column]);
+        });
+    y += g.y.offset(at);
+#pragma unroll
+    for (int j = 0; j < COUNT; ++j, y += v.row)
+        if (at.h * COUNT + j < v.rows) *y = packed<T>(sums[j]);
+}
+
+template <typename I, typename T, int LANES, int EXTENT>
+__global__ void convolve_gradient(const Pack<T, LANES>* dy, const Pack<T, LANES>* w,
+                                  Pack<T, LANES>* dx, const Geometry<I> g, const Weights<I> v) {
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    computed<T> sums[LANES] = {};
+    w += v.first_weight(at.c);
+    for (I term = 0; term < v.terms; ++term, w += v.term)
+        for_readers<EXTENT>(g, v.at_term(at, term), [&](const Place<I>& output, I k) {
+            add_products<T>(sums, dy[g.y.offset(output)], w[k * v.place]);
+        });
+    dx[g.x.offset(at)] = packed<T>(sums);
+}
+
+template <typename I, typename T, int LANES, int EXTENT>
+__global__ void depthwise_gradient(const Pack<T, LANES>* dy, const Pack<T, LANES>* w,
+                                   Pack<T, LANES>* dx, const Geometry<I> g, const Weights<I> v) {
+    constexpr int HIGH = LANES == 1 ? 8 : 2, WIDE = 2, BACK = EXTENT / 2;
+    if (own_number<I>() >= g.count) return;
+    const Place<I> at = own_place(g);
+    Pack<T, LANES> weights[EXTENT * EXTENT];
+    w += v.first_weight(at.c);
+#pragma unroll
+    for (int k = 0; k < EXTENT * EXTENT; ++k, w += v.place) weights[k] = *w;
+    // Tiles begin so early that outputs read their first input at place 0: which output reads which
+    // input where is then known as this is compiled.
+    const I lead_h = g.h.before & 1, lead_w = g.w.before & 1;
+    const Place<I> first = {at.n, v.first_term(at.c), g.d.reader(at.d, 0),
+                            at.h * (HIGH / 2) + (g.h.before - lead_h) / 2 - BACK,
+                            at.w * (WIDE / 2) + (g.w.before - lead_w) / 2 - BACK};
+    computed<T> sums[HIGH][WIDE][LANES] = {};
+#pragma unroll
+    for (int r = 0; r < HIGH / 2 + BACK; ++r)
+#pragma unroll
+        for (int c = 0; c < WIDE / 2 + BACK; ++c) {
+            const Place<I> from = {first.n, first.c, first.d, first.h + r, first.w + c};
+            const bool exists = from.d >= 0 && 0 <= from.h && from.h < g.h.out && 0 <= from.w &&
+                                from.w < g.w.out;
+            const Pack<T, LANES> pack = exists ? dy[g.y.offset(from)] : Pack<T, LANES>{};
+#pragma unroll
+            for (int k = 0; k < EXTENT * EXTENT; ++k) {
+                const int j = 2 * (r - BACK) + k / EXTENT, i = 2 * (c - BACK) + k % EXTENT;
+                if (0 <= j && j < HIGH && 0 <= i && i < WIDE)
+                    add_products<T>(sums[j][i], pack, weights[k]);
+            }
+        }
+    const I row = at.h * HIGH - lead_h, column = at.w * WIDE - lead_w;
+    dx += g.x.offset(at) - lead_h * v.row - lead_w * v.column;
+#pragma unroll
+    for (int j = 0; j < HIGH; ++j, dx += v.row)
+#pragma unroll
+        for (int i = 0; i < WIDE; ++i)
+            if (0 <= row + j && row + j < v.rows && 0 <= column + i && column + i < v.columns)
+                dx[i * v.column] = packed<T>(sums[j][i]);
+}
