@@ -78,13 +78,13 @@ def package(session: nox.Session) -> None:
     work = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "build", "--outdir", str(work / "dist"))
     [wheel] = work.glob("dist/*.whl")
-    shipped = zipfile.ZipFile(wheel).namelist()
-    if "xpcnn/kernels/README.md" not in shipped:
-        session.error(f"{wheel.name} lacks xpcnn/kernels/README.md")
+    sources = {f"xpcnn/{file.as_posix()}" for file in Path("kernels").iterdir()}
+    if missing := sources - {*zipfile.ZipFile(wheel).namelist()}:
+        session.error(f"{wheel.name} lacks {sorted(missing)}")
 
     session.run("python", "-m", "venv", "--clear", str(work / "clean"))
     programs = work / "clean" / ("Scripts" if os.name == "nt" else "bin")
-    find_kernels = "from xpcnn.engines._kernels import source; source('README.md')"
+    find_kernels = "from xpcnn.engines.cuda._table import KERNELS, code; [code(k.file) for k in KERNELS]"
 
     def clean(program: str, *args: str) -> None:
         session.run(str(programs / program), *args, external=True)

@@ -269,7 +269,7 @@ FAULTS = {
 
 def check_groups(device: Device) -> None:
     for layout, groups, stride in product(LAYOUTS, (2, 4), (1, 2)):
-        layer = layer_of((2, 4, 8, 9), (3, 3), 4, groups, layout, stride, padding=1)
+        layer = layer_of((2, 4, 9, 7), (3, 3), 4, groups, layout, stride, padding=1)
         with in_parts():
             check(layer.run(device), layer.defined())
 
@@ -286,10 +286,9 @@ def test_a_fault_is_caught(file, old, new):
 
 
 def test_nothing_outside_of_arrays_is_touched():
-    """A few of the tests above once more, under the address sanitizer."""
+    """What is right passes under the address sanitizer too."""
     if under_sanitizer():
         pytest.skip("this is that process")
-    some = "right_passes or end_anywhere or same_bits"
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", some)
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "right_passes")
     done = sanitized("-m", "pytest", *options, __file__)
     assert done.returncode == 0, done.stdout + done.stderr

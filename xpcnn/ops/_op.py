@@ -177,8 +177,11 @@ def _floating_dtype(call: str, given: dict[str, Array], integers: Sequence[str])
 @functools.lru_cache
 def _kind_and_name(xp: Any, dtype: Any) -> tuple[str, str]:
     """("real floating", "integral" or "", and a name such as "float32")."""
+    name = str(dtype).rpartition(".")[2]
+    if name in HALF:  # NumPy does not know that ml_dtypes' bfloat16 is floating
+        return "real floating", name
     kinds = (kind for kind in ("real floating", "integral") if xp.isdtype(dtype, kind))
-    return next(kinds, ""), str(dtype).rpartition(".")[2]
+    return next(kinds, ""), name
 
 
 def _unchanged(y: Any) -> Any:
@@ -189,7 +192,8 @@ def _float32(x: Any) -> Any:
     if x is None:
         return None
     xp = namespace(x)
-    return xp.astype(x, xp.float32) if xp.isdtype(x.dtype, "real floating") else x
+    kind, _ = _kind_and_name(xp, x.dtype)
+    return xp.astype(x, xp.float32) if kind == "real floating" else x
 
 
 def _round(half: Any, y: Any) -> Any:

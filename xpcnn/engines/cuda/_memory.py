@@ -70,4 +70,4 @@ def laid(x: Array, order: Ints) -> Array:
 def empty(runner: Runner, x: Array, order: Ints) -> Array:
     """A new array like x, whose axes lie in memory in that order."""
     memory = runner.empty(tuple(x.shape[axis] for axis in order), x.dtype)
-    return memory.transpose(sorted(rows_first(x.ndim), key=order.__getitem__))
+    return memory.transpose(*sorted(rows_first(x.ndim), key=order.__getitem__))

@@ -116,7 +116,7 @@ KERNELS = (
         for name in ("avg_pool", "avg_pool_gradient")
     ),
     Kernel("convolve", "direct.cu", _grouped()),
-    Kernel("depthwise", "direct.cu", _depthwise(), 96),
+    Kernel("depthwise", "direct.cu", _depthwise(), 104),
     Kernel("depthwise_gradient", "direct.cu", _unrolled(), 72),
     Kernel("convolve_gradient", "direct.cu", _grouped()),
     Kernel("weight_parts", "weight_gradient.cu", _parted(), 80),
