@@ -84,7 +84,9 @@ def package(session: nox.Session) -> None:
 
     session.run("python", "-m", "venv", "--clear", str(work / "clean"))
     programs = work / "clean" / ("Scripts" if os.name == "nt" else "bin")
-    find_kernels = "from xpcnn.engines.cuda._table import KERNELS, code; [code(k.file) for k in KERNELS]"
+    find_kernels = (
+        "from xpcnn.engines.cuda._table import KERNELS, code; [code(k.file) for k in KERNELS]"
+    )
 
     def clean(program: str, *args: str) -> None:
         session.run(str(programs / program), *args, external=True)

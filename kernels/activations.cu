@@ -16,16 +16,11 @@
 #include "passes.cuh"
 
 // Beyond, every gate is 0 or 1; nearer, none of their powers overflows.
-constexpr double FAR = 1000;
+[[maybe_unused]] constexpr double FAR = 1000;
 
 template <typename C>
 __device__ C positive(C x) {
     return greater(C(0), x) ? C(0) : x;
-}
-
-template <typename C>
-__device__ C negative(C x) {
-    return greater(x, C(0)) ? C(0) : x;
 }
 
 // p / q = e**x, both in [0, 1] and one of them 1.

@@ -16,35 +16,37 @@
 
 template <typename I>
 __device__ I divisor(const Geometry<I>& g, const Place<I>& output) {
-    if (g.divisor) return g.divisor;
-    return g.d.counted(output.d) * g.h.counted(output.h) * g.w.counted(output.w);
+    const I count = g.d.counted(output.d) * g.h.counted(output.h) * g.w.counted(output.w);
+    return g.divisor ? g.divisor : count;
 }
 
 template <typename I, typename T, int LANES, int EXTENT>
-__global__ void avg_pool(const Pack<T, LANES>* x, Pack<T, LANES>* y, const Geometry<I> g) {
+__global__ void avg_pool(const Pack<T, LANES>* __restrict__ x, Pack<T, LANES>* __restrict__ y,
+                         const Geometry<I> g) {
     if (own_number<I>() >= g.count) return;
     const Place<I> at = own_place(g);
     computed<T> sum[LANES] = {};
     for_inputs<EXTENT>(g, at, [&](const Place<I>& from, I, bool exists) {
-        if (!exists) return;
-        const Pack<T, LANES> pack = x[g.x.offset(from)];
-        for (int lane = 0; lane < LANES; ++lane) sum[lane] += load(pack.lanes[lane]);
+        add_where<T>(sum, fetch(x + (exists ? g.x.offset(from) : 0)), exists);
     });
-    const computed<T> number = divisor(g, at);
-    for (auto& value : sum) value /= number;
+    const computed<T> number = divisor(g, at), share = 1 / number;
+    for (auto& value : sum) value = quotient(value, number, share);
     y[g.y.offset(at)] = packed<T>(sum);
 }
 
-template <typename I, typename T, int LANES, int EXTENT>
-__global__ void avg_pool_gradient(const Pack<T, LANES>* dy, Pack<T, LANES>* dx,
-                                  const Geometry<I> g) {
+template <typename I, typename T, int LANES, int READERS>
+__global__ void avg_pool_gradient(const Pack<T, LANES>* __restrict__ dy,
+                                  Pack<T, LANES>* __restrict__ dx, const Geometry<I> g) {
     if (own_number<I>() >= g.count) return;
     const Place<I> at = own_place(g);
     computed<T> sum[LANES] = {};
-    for_readers<EXTENT>(g, at, [&](const Place<I>& output, I) {
-        const computed<T> number = divisor(g, output);
-        const Pack<T, LANES> pack = dy[g.y.offset(output)];
-        for (int lane = 0; lane < LANES; ++lane) sum[lane] += load(pack.lanes[lane]) / number;
+    for_readers<READERS>(g, at, [&](const Place<I>& output, I, bool exists) {
+        const computed<T> number = divisor(g, output), share = 1 / number;
+        const Pack<T, LANES> pack = fetch(dy + (exists ? g.y.offset(output) : 0));
+        for (int lane = 0; lane < LANES; ++lane) {
+            const computed<T> part = quotient(load(pack.lanes[lane]), number, share);
+            sum[lane] += exists ? part : computed<T>(0);
+        }
     });
     dx[g.x.offset(at)] = packed<T>(sum);
 }

@@ -11,14 +11,14 @@
 #include "geometry.cuh"
 #include "numbers.cuh"
 
-template <typename I, typename T, int LANES, int EXTENT>
-__global__ void col2im(const Pack<T, LANES>* cols, Pack<T, LANES>* x, const Geometry<I> g) {
+template <typename I, typename T, int LANES, int READERS>
+__global__ void col2im(const Pack<T, LANES>* __restrict__ cols, Pack<T, LANES>* __restrict__ x,
+                       const Geometry<I> g) {
     if (own_number<I>() >= g.count) return;
     const Place<I> at = own_place(g);
     computed<T> sum[LANES] = {};
-    for_readers<EXTENT>(g, at, [&](const Place<I>& output, I k) {
-        const Pack<T, LANES> pack = cols[g.y.offset(output) + k * g.k];
-        for (int lane = 0; lane < LANES; ++lane) sum[lane] += load(pack.lanes[lane]);
+    for_readers<READERS>(g, at, [&](const Place<I>& output, I k, bool exists) {
+        add_where<T>(sum, fetch(cols + (exists ? g.y.offset(output) + k * g.k : 0)), exists);
     });
     x[g.x.offset(at)] = packed<T>(sum);
 }

@@ -5,16 +5,14 @@
 //   depthwise           the same, where i is one channel, in strips of outputs if STRIPS
 //   convolve_gradient   dx[n, i, q] = sum of dy[n, o, p] * w[o, i, k] over the channels o of i's
 //                       group and the outputs p that read q, at kernel place k
-//   depthwise_gradient  the same, where o is one channel and the stride is 2, in tiles of inputs
 //
 // Shapes    x, dx (N, C, D, H, W); w (O, C/G, K); b (O); y, dy (N, O, OD, OH, OW); fewer axes have
 //           ones in front. Depthwise kernels have a K of (1, EXTENT, EXTENT).
 // Memory    any strides, w's of its own; where LANES > 1, each group is one channel, and all arrays
 //           have contiguous channels in packs of LANES. There may be no b.
 // Types     I int or long long; T half, bfloat16, float or double, summed in float or double.
-// Threads   each owns one y, or a strip of ROWS<LANES>, or one dx, or a tile of 8 x 2 of them, of
-//           2 x 2 if LANES > 1: LANES neighbouring channels of it. Blocks of 128, no shared memory.
-//           From sm_75 on.
+// Threads   each owns one y, or a strip of ROWS<LANES>, or one dx: LANES neighbouring channels.
+//           Blocks of 128, no shared memory. From sm_75 on.
 // The same input gives the same bits: sums run in one order, without atomics. At stride 1 the
 // gradient is a convolution too, of dy with w's places backwards.
 #include "geometry.cuh"
@@ -27,7 +25,7 @@ struct Weights {
     I terms;                        // channels of a group, of what is summed
     I group, channel, term, place;  // strides
     I biased, bias;                 // whether there is a b, and its stride
-    I rows, row, columns, column;   // of what is computed, along H and W: how many, and strides
+    I rows, row;                    // of what is computed, along H: how many, and the stride
 
     // The first weight of a channel of what is computed, and the first channel summed for it.
     __device__ I first_weight(I c) const {
@@ -98,7 +96,7 @@ __global__ void depthwise(const Pack<T, LANES>* x, const Pack<T, LANES>* w,
         if (at.h * COUNT + j < v.rows) *y = packed<T>(sums[j]);
 }
 
-template <typename I, typename T, int LANES, int EXTENT>
+template <typename I, typename T, int LANES, int READERS>
 __global__ void convolve_gradient(const Pack<T, LANES>* dy, const Pack<T, LANES>* w,
                                   Pack<T, LANES>* dx, const Geometry<I> g, const Weights<I> v) {
     if (own_number<I>() >= g.count) return;
@@ -106,50 +104,11 @@ __global__ void convolve_gradient(const Pack<T, LANES>* dy, const Pack<T, LANES>
     computed<T> sums[LANES] = {};
     w += v.first_weight(at.c);
     for (I term = 0; term < v.terms; ++term, w += v.term)
-        for_readers<EXTENT>(g, v.at_term(at, term), [&](const Place<I>& output, I k) {
-            add_products<T>(sums, dy[g.y.offset(output)], w[k * v.place]);
-        });
+        for_readers<READERS>(
+            g, v.at_term(at, term), [&](const Place<I>& output, I k, bool exists) {
+                const Pack<T, LANES> pack = dy[exists ? g.y.offset(output) : 0];
+                const Pack<T, LANES> weight = exists ? w[k * v.place] : Pack<T, LANES>{};
+                add_products<T>(sums, exists ? pack : Pack<T, LANES>{}, weight);
+            });
     dx[g.x.offset(at)] = packed<T>(sums);
-}
-
-template <typename I, typename T, int LANES, int EXTENT>
-__global__ void depthwise_gradient(const Pack<T, LANES>* dy, const Pack<T, LANES>* w,
-                                   Pack<T, LANES>* dx, const Geometry<I> g, const Weights<I> v) {
-    constexpr int HIGH = LANES == 1 ? 8 : 2, WIDE = 2, BACK = EXTENT / 2;
-    if (own_number<I>() >= g.count) return;
-    const Place<I> at = own_place(g);
-    Pack<T, LANES> weights[EXTENT * EXTENT];
-    w += v.first_weight(at.c);
-#pragma unroll
-    for (int k = 0; k < EXTENT * EXTENT; ++k, w += v.place) weights[k] = *w;
-    // Tiles begin so early that outputs read their first input at place 0: which output reads which
-    // input where is then known as this is compiled.
-    const I lead_h = g.h.before & 1, lead_w = g.w.before & 1;
-    const Place<I> first = {at.n, v.first_term(at.c), g.d.reader(at.d, 0),
-                            at.h * (HIGH / 2) + (g.h.before - lead_h) / 2 - BACK,
-                            at.w * (WIDE / 2) + (g.w.before - lead_w) / 2 - BACK};
-    computed<T> sums[HIGH][WIDE][LANES] = {};
-#pragma unroll
-    for (int r = 0; r < HIGH / 2 + BACK; ++r)
-#pragma unroll
-        for (int c = 0; c < WIDE / 2 + BACK; ++c) {
-            const Place<I> from = {first.n, first.c, first.d, first.h + r, first.w + c};
-            const bool exists = from.d >= 0 && 0 <= from.h && from.h < g.h.out && 0 <= from.w &&
-                                from.w < g.w.out;
-            const Pack<T, LANES> pack = exists ? dy[g.y.offset(from)] : Pack<T, LANES>{};
-#pragma unroll
-            for (int k = 0; k < EXTENT * EXTENT; ++k) {
-                const int j = 2 * (r - BACK) + k / EXTENT, i = 2 * (c - BACK) + k % EXTENT;
-                if (0 <= j && j < HIGH && 0 <= i && i < WIDE)
-                    add_products<T>(sums[j][i], pack, weights[k]);
-            }
-        }
-    const I row = at.h * HIGH - lead_h, column = at.w * WIDE - lead_w;
-    dx += g.x.offset(at) - lead_h * v.row - lead_w * v.column;
-#pragma unroll
-    for (int j = 0; j < HIGH; ++j, dx += v.row)
-#pragma unroll
-        for (int i = 0; i < WIDE; ++i)
-            if (0 <= row + j && row + j < v.rows && 0 <= column + i && column + i < v.columns)
-                dx[i * v.column] = packed<T>(sums[j][i]);
 }

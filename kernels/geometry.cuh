@@ -47,16 +47,23 @@ struct Strides {
     }
 };
 
-// Along one axis of space, output o of kernel place k reads input o * stride - before + k * dilation.
+// Along one axis, output o reads at kernel place k input o * stride - before + k * dilation.
 template <typename I>
 struct Axis {
-    I in, out, kernel, dilation, before;
+    using U = typename Unsigned<I>::type;
+
+    I in, out, kernel, before;
+    I readers;    // outputs that read one input, at most
     I low, high;  // the inputs, padding among them, that count in an average
-    Divider<I> stride;
+    Divider<I> stride, dilation;
+
+    // What is negative is not there either: as an unsigned number it is too large.
+    __device__ bool has(I i) const { return (U)i < (U)in; }
+    __device__ bool has_output(I o) const { return (U)o < (U)out; }
+    __device__ bool has_place(I k) const { return (U)k < (U)kernel; }
 
     // The input that an output reads, which may lie outside.
-    __device__ I read(I o, I k) const { return o * stride.divisor - before + k * dilation; }
-    __device__ bool has(I i) const { return 0 <= i && i < in; }
+    __device__ I read(I o, I k) const { return o * stride.divisor - before + k * dilation.divisor; }
 
     // How many of an output's places count in an average; there is no dilation in one.
     __device__ I counted(I o) const {
@@ -64,12 +71,16 @@ struct Axis {
         return (end < high ? end : high) - (start > low ? start : low);
     }
 
-    // The output that reads input i at kernel place k, or -1.
-    __device__ I reader(I i, I k) const {
-        const I start = i + before - k * dilation;
-        if (start < 0) return -1;
-        const I o = stride.quotient(start);
-        return o * stride.divisor == start && o < out ? o : -1;
+    // The last output that may read input i; those before it are the others.
+    __device__ I last_reader(I i) const { return stride.quotient(i + before > 0 ? i + before : 0); }
+
+    // The kernel place at which output o reads input i without dilation, if the kernel has it.
+    __device__ I place(I i, I o) const { return i + before - o * stride.divisor; }
+
+    // The same with dilation.
+    __device__ I dilated_place(I i, I o) const {
+        const I apart = place(i, o), k = dilation.quotient(apart > 0 ? apart : 0);
+        return k * dilation.divisor == apart ? k : -1;
     }
 };
 
@@ -109,7 +120,8 @@ __device__ Place<I> own_place(const Geometry<I>& g) {
 }
 
 // Calls visit(input, k, exists) for all that an output reads, k being the number of the kernel
-// place, in row-major order. EXTENT is 0 for any kernel, else of (1, EXTENT, EXTENT), and unrolled.
+// place, in row-major order. EXTENT is 0 for any kernel, else of (1, EXTENT, EXTENT), and unrolled:
+// as long as visit has no branches, all that it reads is then on its way at once.
 template <int EXTENT, typename I, typename Visit>
 __device__ void for_inputs(const Geometry<I>& g, const Place<I>& output, const Visit& visit) {
     const I kd = EXTENT ? 1 : g.d.kernel, kh = EXTENT ? EXTENT : g.h.kernel,
@@ -121,24 +133,34 @@ __device__ void for_inputs(const Geometry<I>& g, const Place<I>& output, const V
             for (I c = 0; c < kw; ++c) {
                 const I d = g.d.read(output.d, a), h = g.h.read(output.h, b),
                         w = g.w.read(output.w, c);
-                const bool exists = g.d.has(d) && g.h.has(h) && g.w.has(w);
+                const bool exists = g.d.has(d) & g.h.has(h) & g.w.has(w);
                 visit(Place<I>{output.n, output.c, d, h, w}, (a * kh + b) * kw + c, exists);
             }
 }
 
-// Calls visit(output, k) for all outputs that read an input, at kernel place k, in the same order.
-template <int EXTENT, typename I, typename Visit>
+// Calls visit(output, k, exists) for all outputs that read an input, in the order of their kernel
+// places k. READERS is 0 for any window; else at most (1, READERS, READERS) outputs read an input,
+// there is no dilation, and it is unrolled.
+template <int READERS, typename I, typename Visit>
 __device__ void for_readers(const Geometry<I>& g, const Place<I>& input, const Visit& visit) {
-    const I kd = EXTENT ? 1 : g.d.kernel, kh = EXTENT ? EXTENT : g.h.kernel,
-            kw = EXTENT ? EXTENT : g.w.kernel;
-    for (I a = 0; a < kd; ++a)
-#pragma unroll(EXTENT ? EXTENT : 1)
-        for (I b = 0; b < kh; ++b)
-#pragma unroll(EXTENT ? EXTENT : 1)
-            for (I c = 0; c < kw; ++c) {
-                const I d = g.d.reader(input.d, a), h = g.h.reader(input.h, b),
-                        w = g.w.reader(input.w, c);
-                if (d >= 0 && h >= 0 && w >= 0)
-                    visit(Place<I>{input.n, input.c, d, h, w}, (a * kh + b) * kw + c);
+    const I nd = READERS ? 1 : g.d.readers, nh = READERS ? READERS : g.h.readers,
+            nw = READERS ? READERS : g.w.readers;
+    const I d = g.d.last_reader(input.d), h = g.h.last_reader(input.h),
+            w = g.w.last_reader(input.w);
+    const auto place = [](const Axis<I>& axis, I i, I o) {
+        return READERS ? axis.place(i, o) : axis.dilated_place(i, o);
+    };
+    for (I a = 0; a < nd; ++a)
+#pragma unroll(READERS ? READERS : 1)
+        for (I b = 0; b < nh; ++b)
+#pragma unroll(READERS ? READERS : 1)
+            for (I c = 0; c < nw; ++c) {
+                const Place<I> from = {input.n, input.c, d - a, h - b, w - c};
+                const I kd = place(g.d, input.d, from.d), kh = place(g.h, input.h, from.h),
+                        kw = place(g.w, input.w, from.w);
+                const bool reads = g.d.has_place(kd) & g.h.has_place(kh) & g.w.has_place(kw);
+                const bool exists = g.d.has_output(from.d) & g.h.has_output(from.h) &
+                                    g.w.has_output(from.w);
+                visit(from, (kd * g.h.kernel + kh) * g.w.kernel + kw, reads & exists);
             }
 }

@@ -3,7 +3,7 @@
 //   cols[n, c, k, o] = x[n, c, i], i being what output o reads at kernel place k; 0 in the padding
 //
 // Shapes    x (N, C, D, H, W); cols (N, C, K, OD, OH, OW); fewer axes have ones in front.
-// Memory    any strides, so that cols may be (N, C*K, L) or (N, L, K, C) in memory; where LANES > 1,
+// Memory    any strides, so that cols may lie as (N, C*K, L) or as (N, L, K, C); where LANES > 1,
 //           contiguous channels in packs of LANES.
 // Types     I int or long long. Bits are copied as they are, so Word is an unsigned integer of the
 //           size of an element.
@@ -13,11 +13,13 @@
 #include "numbers.cuh"
 
 template <typename I, typename Word, int LANES, int EXTENT>
-__global__ void im2col(const Pack<Word, LANES>* x, Pack<Word, LANES>* cols, const Geometry<I> g) {
+__global__ void im2col(const Pack<Word, LANES>* __restrict__ x,
+                       Pack<Word, LANES>* __restrict__ cols, const Geometry<I> g) {
     if (own_number<I>() >= g.count) return;
     const Place<I> at = own_place(g);
     Pack<Word, LANES>* to = cols + g.y.offset(at);
     for_inputs<EXTENT>(g, at, [&](const Place<I>& from, I k, bool exists) {
-        to[k * g.k] = exists ? x[g.x.offset(from)] : Pack<Word, LANES>{};
+        const Pack<Word, LANES> pack = fetch(x + (exists ? g.x.offset(from) : 0));
+        to[k * g.k] = exists ? pack : Pack<Word, LANES>{};
     });
 }

@@ -58,6 +58,15 @@ __device__ inline bool greater(float a, float b) {
     return answer;
 }
 
+// Whether a maximum gives way to a value: to what is more, and to the first NaN.
+__device__ inline bool wins(float value, float best) {
+    unsigned answer;
+    asm("{ .reg .pred p, q; setp.num.f32 p, %2, %2; setp.gtu.and.f32 q, %1, %2, p;"
+        "  selp.u32 %0, 1, 0, q; }"
+        : "=r"(answer) : "f"(value), "f"(best));
+    return answer;
+}
+
 #else
 
 __device__ inline float load(half x) {
@@ -72,14 +81,24 @@ __device__ inline void store(half& to, float x) {
 }
 
 __device__ inline bool greater(float a, float b) { return a > b; }
+__device__ inline bool wins(float value, float best) { return !(value <= best) & (best == best); }
 
 #endif
 
 __device__ inline bool greater(double a, double b) { return a > b; }
+__device__ inline bool wins(double value, double best) { return !(value <= best) & (best == best); }
 
 template <typename C>
 __device__ inline bool is_nan(C x) {
     return x != x;
+}
+
+// a / n, where r is 1 / n: rounded as the division is, without its branches.
+// Source: Markstein, "Computation of elementary functions on the IBM RISC System/6000", 1990.
+template <typename C>
+__device__ inline C quotient(C a, C n, C r) {
+    const C q = a * r, better = fma(fma(-q, n, a), r, q);
+    return is_nan(better) ? q : better;  // as it is where a is infinite
 }
 
 template <typename C>
@@ -92,6 +111,34 @@ template <typename T, int LANES>
 struct alignas(LANES * sizeof(T)) Pack {
     T lanes[LANES];
 };
+
+// Reads a pack of what no thread writes, whole: where lanes are then chosen from, the compiler
+// would else read them one by one.
+template <typename T, int LANES>
+__device__ Pack<T, LANES> fetch(const Pack<T, LANES>* from) {
+    Pack<T, LANES> pack;
+#ifdef __CUDA_ARCH__
+    if constexpr (sizeof(pack) % 16 == 0) {
+        unsigned words[sizeof(pack) / 4];
+#pragma unroll
+        for (int i = 0; i < sizeof(pack) / 4; i += 4)
+            asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                : "=r"(words[i]), "=r"(words[i + 1]), "=r"(words[i + 2]), "=r"(words[i + 3])
+                : "l"((const char*)from + 4 * i));
+        memcpy(&pack, words, sizeof(pack));
+        return pack;
+    }
+#endif
+    pack = *from;
+    return pack;
+}
+
+// Adds a pack, or zeros.
+template <typename T, int LANES>
+__device__ void add_where(computed<T> (&sums)[LANES], const Pack<T, LANES> pack, bool exists) {
+    for (int lane = 0; lane < LANES; ++lane)
+        sums[lane] += exists ? load(pack.lanes[lane]) : computed<T>(0);
+}
 
 // The pack that holds computed numbers, rounded.
 template <typename T, int LANES>

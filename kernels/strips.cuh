@@ -15,7 +15,7 @@ constexpr int ROWS = LANES == 1 ? 8 : 16 / LANES;
 template <int EXTENT, int COUNT, typename I, typename Visit>
 __device__ void for_inputs_of_strip(const Geometry<I>& g, const Place<I>& strip, I channel,
                                     const Visit& visit) {
-    const I d = g.d.read(strip.d, 0), h = g.h.read(strip.h, 0), step = g.h.dilation * g.x.h;
+    const I d = g.d.read(strip.d, 0), h = g.h.read(strip.h, 0), step = g.h.dilation.divisor * g.x.h;
     I from[EXTENT];
     bool has_column[EXTENT];
 #pragma unroll
@@ -26,7 +26,7 @@ __device__ void for_inputs_of_strip(const Geometry<I>& g, const Place<I>& strip,
     }
 #pragma unroll
     for (int row = 0; row < EXTENT + COUNT - 1; ++row) {
-        const bool has_row = g.h.has(h + row * g.h.dilation);
+        const bool has_row = g.h.has(h + row * g.h.dilation.divisor);
 #pragma unroll
         for (int column = 0; column < EXTENT; ++column) {
             visit(from[column], row, column, has_row && has_column[column]);

@@ -13,6 +13,8 @@ import naive
 import numpy as np
 from hypothesis import strategies as st
 
+from xpcnn.window import Window
+
 LAYOUTS = ("plain", "channels last", "every second", "backwards", "read-only", "broadcast")
 
 
@@ -87,6 +89,15 @@ def pools(draw, dims=(1, 2, 3), *, dilations=(1, 2)) -> Geometry:
     """Windows of which each meets the input, as max pooling asks."""
     windows = geometries(dims, dilations=dilations, ceil_modes=(False, True), pad=(0, 1))
     return draw(windows.filter(lambda g: g.meets_input))
+
+
+@st.composite
+def parts(draw, window: Window) -> Window:
+    """`window`, or that of some of its outputs: its padding may be negative."""
+    if draw(st.booleans()):
+        return window
+    boxes = [draw(st.tuples(st.integers(0, n - 1), st.integers(1, n))) for n in window.out_size]
+    return window.part([slice(a, max(a + 1, b)) for a, b in boxes])
 
 
 @st.composite

@@ -18,7 +18,7 @@ from cuda_device import Device, on_host
 from cuda_on_cpu import Runner, planted, sanitized, under_sanitizer
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import arrays, convolutions, geometries, pools, view
+from strategies import arrays, convolutions, geometries, parts, pools, view
 
 import xpcnn
 from xpcnn.engines import cuda, generic
@@ -49,15 +49,6 @@ def images(draw, g, dtype, special=()):
         "pool", g.ndim, shape, g.kernel, g.stride, g.padding, g.dilation, ceil_mode=g.ceil_mode
     )
     return x, draw(parts(window))
-
-
-@st.composite
-def parts(draw, window):
-    """`window`, or that of some of its outputs: its padding may be negative."""
-    if draw(st.booleans()):
-        return window
-    boxes = [draw(st.tuples(st.integers(0, n - 1), st.integers(1, n))) for n in window.out_size]
-    return window.part([slice(a, max(a + 1, b)) for a, b in boxes])
 
 
 def wide(verb, *args):
@@ -125,7 +116,7 @@ def test_results_lie_as_their_inputs_do(device):
         y, places = cuda.max_pool(x, window, True)
         for result in (y, places, cuda.max_pool_dx(y, places, window), cuda.avg_pool(x, window, 4)):
             assert (result.strides[1] == result.itemsize) == last
-        packed = [name.endswith("4, 2>") for name in device.launched[-3:]]
+        packed = [", 4, " in name for name in device.launched[-3:]]
         assert packed == [last] * 3
 
 
@@ -302,13 +293,14 @@ def test_blocks_end_anywhere(count):
 
 # ---- do the checks bite? ------------------------------------------------------------------------
 
+WINS = "!(value <= best) & (best == best); }\n\n#endif"
 FAULTS = {
-    "the last maximum wins": ("max_pool.cu", "greater(value, best) ||", "!greater(best, value) ||"),
-    "NaN loses": ("max_pool.cu", " || (is_nan(value) && !is_nan(best))", ""),
+    "the last maximum wins": ("max_pool.cu", WINS, "!(value < best); }\n\n#endif"),
+    "NaN loses": ("max_pool.cu", WINS, "value > best; }\n\n#endif"),
     "places of the padded plane": ("max_pool.cu", "* w.in + at.w", "* (w.in + w.before) + at.w"),
-    "an output too many": ("col2im.cu", "o < out ? o : -1", "o <= out ? o : -1"),
-    "a remainder is no matter": ("col2im.cu", "o * stride.divisor == start && ", ""),
-    "padding is read": ("im2col.cu", "return 0 <= i && i < in;", "return i < in;"),
+    "an output too many": ("col2im.cu", "(U)o < (U)out", "(U)o <= (U)out"),
+    "a remainder is no matter": ("col2im.cu", "k * dilation.divisor == apart ? k : -1", "k"),
+    "padding is read": ("im2col.cu", "return (U)i < (U)in;", "return i < in;"),
     "a thread sleeps": ("im2col.cu", "() >= g.count", "() + 1 >= g.count"),
     "a division without its sum": ("im2col.cu", "magic) + (U)n) >>", "magic)) >>"),
     "padding always counts": ("avg_pool.cu", "(start > low ? start : low)", "start"),
@@ -319,17 +311,17 @@ def check_windows() -> None:
     """A few windows over a few images, with ties, NaN and padding."""
     x = np.random.default_rng(0).integers(-3, 4, (2, 4, 7, 6)).astype(np.float32)
     x[0, 0, 2:5, 3] = np.nan
-    windows = (
-        pool_window("pool", 2, x.shape, 3, stride, 1, 1, ceil_mode=True) for stride in (1, 2)
-    )
+    steps = (1, 1, 1), (2, 1, 1), (1, 1, 2)  # stride, padding, dilation
+    windows = [pool_window("pool", 2, x.shape, 3, *three, ceil_mode=True) for three in steps]
     for window, layout in product(windows, ("plain", "channels last")):
         x = view(np.ascontiguousarray(x), layout)
         expected = generic.max_pool(x, window, True)
         for actual, right in zip(cuda.max_pool(x, window, True), expected, strict=True):
             np.testing.assert_array_equal(actual, right)
         divisor, finite = window.counts(False), view(np.nan_to_num(x), layout)
-        average = generic.avg_pool(finite, window, divisor)
-        np.testing.assert_array_equal(cuda.avg_pool(finite, window, divisor), average)
+        if window.dilation == (1, 1):
+            average = generic.avg_pool(finite, window, divisor)
+            np.testing.assert_array_equal(cuda.avg_pool(finite, window, divisor), average)
         cols = generic.im2col(finite, window)
         np.testing.assert_array_equal(cuda.im2col(finite, window), cols)
         np.testing.assert_array_equal(cuda.col2im(cols, window), generic.col2im(cols, window))

@@ -15,7 +15,7 @@ import pytest
 from checks import adopt, host
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import arrays, convolutions, pools
+from strategies import arrays, convolutions, parts, pools
 
 import xpcnn
 from xpcnn import engines, ops
@@ -65,15 +65,6 @@ def assert_alike(ours, theirs, terms=None):
             np.testing.assert_array_equal(our, their)
         else:
             naive.assert_close(our, their, terms)
-
-
-@st.composite
-def parts(draw, window):
-    """`window`, or that of some of its outputs: its padding may be negative."""
-    if draw(st.booleans()):
-        return window
-    boxes = [draw(st.tuples(st.integers(0, n - 1), st.integers(1, n))) for n in window.out_size]
-    return window.part([slice(a, max(a + 1, b)) for a, b in boxes])
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -17,14 +17,13 @@ import numpy as np
 
 from ..._xp import Array, product
 from ...window import Ints, Window
-from . import _geometry
 from ._arrays import TYPES, is_channels_last, strides
 from ._arrays import lanes as lanes_of
 from ._geometry import STRUCTS, Call, divider, geometry
 from ._launch import BLOCK, Launch
 from ._runner import Runner
 from ._table import FILES, NUMBERS
-from ._windows import _extent as extent_of
+from ._windows import extent_of, readers_of
 
 THREADS = 128
 """Of a block; where it sums a part, each has in shared memory all numbers that it sums."""
@@ -43,11 +42,6 @@ MOST = 2**16 - 1
 
 JOINING = 64
 """Threads that sum the parts of one weight at most."""
-
-Tile = tuple[int, int]
-"""How many neighbours along H and W a thread has."""
-
-ONE = 1, 1
 
 SUMS = {kind: np.dtype("float64" if kind == "double" else "float32") for kind in NUMBERS}
 """In which numbers a kernel sums."""
@@ -146,9 +140,9 @@ def _planned_sums(
     reach = _reach(_seen(x, window), weights, y)
     (_, per_group, terms, _), last = weights.shape, is_channels_last(result)
 
-    def call(lanes: int, tile: Tile) -> Call:
+    def call(lanes: int, rows: int) -> Call:
         channels = result.shape[1] // lanes
-        return _call(window, channels, last, x, y, reach, lanes, tile, gathers)
+        return _call(window, channels, last, x, y, reach, lanes, rows, gathers)
 
     name, lanes, index, value = _fitting(_instances(kernel, kind, most, terms, window), call)
     group, channel, term, place = (step // weights.itemsize for step in weights.strides)
@@ -156,7 +150,7 @@ def _planned_sums(
     if lanes > 1:
         group, place, bias = 1, place // lanes, 1
     steps = group, channel, term, place, b is not None, bias
-    numbers = divider(per_group, index), terms, *steps, *_plane(result, lanes)
+    numbers = divider(per_group, index), terms, *steps, *_height(result, lanes)
     blocks = -(-int(value["count"][0]) // THREADS)
     values = value, np.array([numbers], WEIGHTS[index])
     return Launch(name, (blocks, 1, 1), (THREADS, 1, 1), 0, values)
@@ -164,21 +158,17 @@ def _planned_sums(
 
 def _instances(
     kernel: str, kind: str, lanes: int, terms: int, window: Window
-) -> Iterator[tuple[str, int, Tile]]:
-    """Which kernels could do it, the fastest first: names, lanes, and a thread's tile."""
-    extent = extent_of(window)
+) -> Iterator[tuple[str, int, int]]:
+    """Which kernels could do it, the fastest first: names, lanes, and a thread's rows."""
+    number = extent_of(window) if kernel == "convolve" else readers_of(window)
     if terms == 1 and kernel == "convolve":
         strips = _has_strips(window)
         for each in (lanes, 1):
-            tile = (_rows(each), 1) if strips else ONE
-            yield f"depthwise<int, {kind}, {str(strips).lower()}, {each}, {extent}>", each, tile
-    elif terms == 1 and _has_tiles(window):
-        for each in (lanes, 1):
-            tile = 8 if each == 1 else 2, 2
-            yield f"depthwise_gradient<int, {kind}, {each}, {extent}>", each, tile
-    for each, unrolled in (lanes, extent), (1, extent), (lanes, 0), (1, 0):
-        yield f"{kernel}<int, {kind}, {each}, {unrolled}>", each, ONE
-    yield f"{kernel}<long long, {kind}, 1, 0>", 1, ONE
+            rows = _rows(each) if strips else 1
+            yield f"depthwise<int, {kind}, {str(strips).lower()}, {each}, {number}>", each, rows
+    for each, unrolled in (lanes, number), (1, number), (lanes, 0), (1, 0):
+        yield f"{kernel}<int, {kind}, {each}, {unrolled}>", each, 1
+    yield f"{kernel}<long long, {kind}, 1, 0>", 1, 1
 
 
 # ---------------------------------------------------------------- sums over the outputs, in parts
@@ -189,8 +179,8 @@ def _planned_parts(kind: str, window: Window, x: Lies, dy: Lies, dw: Lies, most:
     """A launch of weight_parts but for its arrays: as many parts as pay, `most` at most."""
     (outs, terms, *_), places = dw.shape, product(window.kernel)
 
-    def call(_: int, tile: Tile) -> Call:
-        return _call(window, outs, False, x, dy, _reach(_seen(x, window), dy, dw), 1, tile)
+    def call(_: int, rows: int) -> Call:
+        return _call(window, outs, False, x, dy, _reach(_seen(x, window), dy, dw), 1, rows)
 
     name, summed, index, value = _fitting(_parting_instances(kind, window), call)
     tiles = -(-outs // NEIGHBOURS) if is_channels_last(dy) else outs
@@ -200,20 +190,20 @@ def _planned_parts(kind: str, window: Window, x: Lies, dy: Lies, dw: Lies, most:
     each = -(-count // max(1, min(-(-BLOCKS // blocks), count // (deep * LEAST), most)))
     sizes = outs // window.groups, terms, places // summed, *(1, *window.kernel)[:-3:-1]
     dividers = (divider(n, index) for n in sizes)
-    numbers = *dividers, outs, outs * terms * places, count, each, *_plane(dy)[:2]
+    numbers = *dividers, outs, outs * terms * places, count, each, *_height(dy)
     values = value, np.array([numbers], PARTS[index])
     shared = across * deep * summed * SUMS[kind].itemsize
     return Launch(name, (blocks, -(-count // each), 1), (across, deep, 1), shared, values)
 
 
-def _parting_instances(kind: str, window: Window) -> Iterator[tuple[str, int, Tile]]:
-    """Which kernels could do it, the fastest first: names, places summed, and a thread's tile."""
+def _parting_instances(kind: str, window: Window) -> Iterator[tuple[str, int, int]]:
+    """Which kernels could do it, the fastest first: names, places summed, and a thread's rows."""
     extent = extent_of(window)
     if _has_strips(window):
-        yield f"weight_parts<int, {kind}, {extent}, true>", extent**2, (_rows(1), 1)
+        yield f"weight_parts<int, {kind}, {extent}, true>", extent**2, _rows(1)
     for unrolled in (extent, 0):
-        yield f"weight_parts<int, {kind}, {unrolled}, false>", unrolled**2 or 1, ONE
-    yield f"weight_parts<long long, {kind}, 0, false>", 1, ONE
+        yield f"weight_parts<int, {kind}, {unrolled}, false>", unrolled**2 or 1, 1
+    yield f"weight_parts<long long, {kind}, 0, false>", 1, 1
 
 
 def _joined(parts: Array, dw: Array) -> Launch:
@@ -262,10 +252,10 @@ def _seen(x: Lies, window: Window) -> Lies:
 
 
 def _fitting(
-    instances: Iterator[tuple[str, int, Tile]], call: Callable[[int, Tile], Call]
+    instances: Iterator[tuple[str, int, int]], call: Callable[[int, int], Call]
 ) -> tuple[str, int, str, np.ndarray]:
     """The first that there is whose index counts all of its call, with that and the geometry."""
-    there = ((name, each, *geometry(call(each, t))) for name, each, t in instances if name in FILES)
+    there = ((name, each, *geometry(call(each, n))) for name, each, n in instances if name in FILES)
     return next(plan for plan in there if f"<{plan[2]}," in plan[0])
 
 
@@ -281,13 +271,6 @@ def _has_strips(window: Window) -> bool:
     return window.stride[-2] == window.dilation[-2] == 1 < window.out_size[-2]
 
 
-def _has_tiles(window: Window) -> bool:
-    """Whether the inputs lie in tiles of which it is known which outputs read them."""
-    if window.rank == 1 or not extent_of(window):
-        return False
-    return window.stride[-2:] == (2, 2) and window.dilation[-2:] == (1, 1)
-
-
 @lru_cache(maxsize=256)
 def _stripped(window: Window, rows: int) -> Window:
     """The window of which strips are the outputs."""
@@ -301,39 +284,21 @@ def _stripped(window: Window, rows: int) -> Window:
     )
 
 
-@lru_cache(maxsize=256)
-def _tiled(window: Window, tile: Tile) -> Window:
-    """The window of which tiles are the inputs; the first begins at an even place."""
-    leads = (before % 2 for before, _ in window.padding[-2:])
-    sizes = zip(window.in_size[-2:], leads, tile, strict=True)
-    tiles = (-(-(size + lead) // each) for size, lead, each in sizes)
-    return replace(window, in_size=(*window.in_size[:-2], *tiles))
-
-
 def _call(
-    window: Window, channels: int, last: bool, x: Lies, y: Lies, reach: int, lanes: int,
-    tile: Tile, gathers: bool = False,
+    window: Window, channels: int, last: bool, x: Lies, y: Lies, reach: int, lanes: int, rows: int,
+    gathers: bool = False,
 ) -> Call:  # fmt: skip
-    """A call whose threads own tiles; `reach` is that of every array."""
-    # no kernel here reads k; what an int cannot count, there or elsewhere, makes the index long
-    k = reach if reach >= _geometry.LIMIT else 0
-    steps_x, steps_y = strides(x, lanes), strides(y, lanes)
-    if tile != ONE and gathers:
-        window, steps_x = _tiled(window, tile), _times(steps_x, tile)
-    elif tile != ONE:
-        window, steps_y = _stripped(window, tile[0]), _times(steps_y, tile)
-    return Call(window, x.shape[0], channels, gathers, last, steps_x, steps_y, k=k)
+    """A call whose threads own so many rows of outputs; `reach` is that of every array."""
+    n, c, d, h, w = strides(y, lanes)
+    if rows > 1:
+        window, h = _stripped(window, rows), h * rows
+    steps = strides(x, lanes), (n, c, d, h, w)
+    return Call(window, x.shape[0], channels, gathers, last, *steps, reach=reach)
 
 
-def _times(steps: Ints, tile: Tile) -> Ints:
-    """Strides from one tile to the next."""
-    return (*steps[:3], steps[3] * tile[0], steps[4] * tile[1])
-
-
-def _plane(x: Lies, lanes: int = 1) -> tuple[int, int, int, int]:
-    """Along H and W, how many there are and the stride from one to the next."""
-    (high, wide), (*_, row, column) = (1, *x.shape[2:])[-2:], strides(x, lanes)
-    return high, row, wide, column
+def _height(x: Lies, lanes: int = 1) -> tuple[int, int]:
+    """How many there are along H, and the stride from one to the next."""
+    return (1, *x.shape[2:])[-2], strides(x, lanes)[3]
 
 
 def _struct(index: str, dividers: tuple[str, ...], numbers: tuple[str, ...]) -> np.dtype:
@@ -341,34 +306,14 @@ def _struct(index: str, dividers: tuple[str, ...], numbers: tuple[str, ...]) -> 
     return np.dtype([*((n, divider) for n in dividers), *((n, word) for n in numbers)])
 
 
-WEIGHTS = {
-    index: _struct(
-        index,
-        ("channels",),
-        (
-            "terms",
-            "group",
-            "channel",
-            "term",
-            "place",
-            "biased",
-            "bias",
-            "rows",
-            "row",
-            "columns",
-            "column",
-        ),
-    )
-    for index in STRUCTS
-}
+def _structs(dividers: tuple[str, ...], numbers: tuple[str, ...]) -> dict[str, np.dtype]:
+    return {index: _struct(index, dividers, numbers) for index in STRUCTS}
+
+
+STEPS = "terms", "group", "channel", "term", "place", "biased", "bias", "rows", "row"
+WEIGHTS = _structs(("channels",), STEPS)
 """direct.cu's Weights."""
 
-PARTS = {
-    index: _struct(
-        index,
-        ("channels", "terms", "places", "width", "height"),
-        ("outs", "weights", "count", "each", "rows", "row"),
-    )
-    for index in STRUCTS
-}
+SHARES = "outs", "weights", "count", "each", "rows", "row"
+PARTS = _structs(("channels", "terms", "places", "width", "height"), SHARES)
 """weight_gradient.cu's Parts."""

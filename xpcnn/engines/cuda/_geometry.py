@@ -24,8 +24,9 @@ Three = tuple[int, int, int]
 def _struct(index: str) -> np.dtype:
     """kernels/geometry.cuh's Geometry, whose members are all of one size."""
     divider = np.dtype([("divisor", index), ("magic", index.replace("i", "u")), ("shift", index)])
-    names = ("in", "out", "kernel", "dilation", "before", "low", "high")
-    axis = np.dtype([*((name, index) for name in names), ("stride", divider)])
+    names = ("in", "out", "kernel", "before", "readers", "low", "high")
+    steps = [("stride", divider), ("dilation", divider)]
+    axis = np.dtype([*((name, index) for name in names), *steps])
     strides = np.dtype([(name, index) for name in "ncdhw"])
     return np.dtype(
         [
@@ -58,6 +59,8 @@ class Call(NamedTuple):
     places: Ints = (0,) * 5
     k: int = 0
     divisor: Divisor = 1
+    reach: int = 0
+    """What else an index must count."""
 
 
 @lru_cache(maxsize=1024)
@@ -93,28 +96,40 @@ def divider(number: int, index: str) -> tuple[int, int, int]:
 
 
 class Axis(NamedTuple):
-    """One axis of a window, its padding read as what counts in an average."""
+    """One axis of a window; from `low` to `high`, its inputs count in an average."""
 
     in_size: int
     out_size: int
     kernel: int
-    dilation: int
     before: int
+    readers: int
     low: int
     high: int
     stride: int
+    dilation: int
 
 
 def _axes(call: Call) -> list[Axis]:
     window, counted = call.window, _counted(call.window, call.divisor)
     axes = [
         Axis(
-            window.in_size[axis], window.out_size[axis], window.kernel[axis], window.dilation[axis],
-            window.padding[axis][0], *counted[axis], window.stride[axis],
+            window.in_size[axis], window.out_size[axis], window.kernel[axis],
+            window.padding[axis][0], readers(window, axis), *counted[axis], window.stride[axis],
+            window.dilation[axis],
         )
         for axis in range(window.rank)
     ]  # fmt: skip
-    return [Axis(1, 1, 1, 1, 0, 0, 1, 1)] * (3 - window.rank) + axes
+    return [Axis(1, 1, 1, 0, 1, 0, 1, 1, 1)] * (3 - window.rank) + axes
+
+
+def readers(window: Window, axis: int) -> int:
+    """How many outputs read one input, at most.
+
+    >>> from xpcnn.window import pool_window
+    >>> readers(pool_window("max_pool1d", 1, (1, 1, 9), 3, 2, 0, 1), 0)
+    2
+    """
+    return -(-window.span[axis] // window.stride[axis])
 
 
 @lru_cache(maxsize=64)
@@ -129,7 +144,7 @@ def _counted(window: Window, divisor: Divisor) -> list[tuple[int, int]]:
 
 
 def _axis(axis: Axis, index: str) -> tuple[Any, ...]:
-    return (*axis[:-1], divider(axis.stride, index))
+    return (*axis[:-2], divider(axis.stride, index), divider(axis.dilation, index))
 
 
 def _largest(call: Call) -> int:
@@ -143,7 +158,7 @@ def _largest(call: Call) -> int:
         _reach(outs, call.places),
     )
     ends = (a.out_size * a.stride + a.kernel * a.dilation + abs(a.before) + a.in_size for a in axes)
-    return max(*reaches, *ends, product(space), product(ins), product(outs))
+    return max(call.reach, *reaches, *ends, product(space), product(ins), product(outs))
 
 
 def _reach(shape: Ints, strides: Ints) -> int:

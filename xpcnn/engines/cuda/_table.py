@@ -19,6 +19,7 @@ TRAINED = {name: size for name, size in NUMBERS.items() if name != "double"}
 """Those that are worth a kernel of their own; doubles check gradients."""
 
 WORDS = {"unsigned short": 2, "unsigned": 4, "unsigned long long": 8}
+UNROLLED = {*TRAINED, *WORDS}
 
 ACTIVATIONS = {
     ("leaky_relu",): "LeakyRelu", ("elu",): "Elu", ("selu",): "Selu", ("sigmoid",): "Sigmoid",
@@ -46,19 +47,16 @@ class Kernel(NamedTuple):
         return [f"{self.name}<{', '.join(instance)}>" for instance in self.instances]
 
 
-def _windowed(types: dict[str, int], extents: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-    """(index, type, lanes, extent): packs and unrolled kernels where an int can count them."""
+def _windowed(types: dict[str, int], unrolled: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+    """(index, type, lanes, extent or readers): unrolled or in packs where an int can count them."""
     narrow = [
-        ("int", name, str(lanes), str(extent))
+        ("int", name, str(lanes), str(number))
         for name, size in types.items()
-        for lanes, extent in product((1, PACK // size), extents)
+        for lanes, number in product(
+            (1, PACK // size), (0, *unrolled) if name in UNROLLED else (0,)
+        )
     ]
     return (*narrow, *(("long long", name, "1", "0") for name in types))
-
-
-def _grouped() -> tuple[tuple[str, ...], ...]:
-    """(index, type, lanes, extent)"""
-    return (*(("int", name, "1", "3") for name in TRAINED), *_windowed(NUMBERS, (0,)))
 
 
 def _unrolled() -> tuple[tuple[str, ...], ...]:
@@ -105,21 +103,17 @@ def _by_channel_to() -> tuple[tuple[str, ...], ...]:
 
 
 KERNELS = (
-    Kernel("im2col", "im2col.cu", _windowed(WORDS, (0, 3))),
-    Kernel("col2im", "col2im.cu", _windowed(NUMBERS, (0, 3))),
-    *(
-        Kernel(name, "max_pool.cu", _windowed(NUMBERS, (0, 2, 3)))
-        for name in ("max_pool", "max_pool_places", "max_pool_gradient")
-    ),
-    *(
-        Kernel(name, "avg_pool.cu", _windowed(NUMBERS, (0, 2, 3)))
-        for name in ("avg_pool", "avg_pool_gradient")
-    ),
-    Kernel("convolve", "direct.cu", _grouped()),
+    Kernel("im2col", "im2col.cu", _windowed(WORDS, (3,))),
+    Kernel("col2im", "col2im.cu", _windowed(NUMBERS, (1, 2, 3))),
+    Kernel("max_pool", "max_pool.cu", _windowed(NUMBERS, (2, 3))),
+    Kernel("max_pool_places", "max_pool.cu", _windowed(NUMBERS, (2, 3))),
+    Kernel("max_pool_gradient", "max_pool.cu", _windowed(NUMBERS, (1, 2, 3)), 88),
+    Kernel("avg_pool", "avg_pool.cu", _windowed(NUMBERS, (2, 3))),
+    Kernel("avg_pool_gradient", "avg_pool.cu", _windowed(NUMBERS, (1, 2, 3)), 72),
+    Kernel("convolve", "direct.cu", _windowed(NUMBERS, (3,)), 72),
     Kernel("depthwise", "direct.cu", _depthwise(), 104),
-    Kernel("depthwise_gradient", "direct.cu", _unrolled(), 72),
-    Kernel("convolve_gradient", "direct.cu", _grouped()),
-    Kernel("weight_parts", "weight_gradient.cu", _parted(), 80),
+    Kernel("convolve_gradient", "direct.cu", _windowed(NUMBERS, (2,))),
+    Kernel("weight_parts", "weight_gradient.cu", _parted(), 96),
     Kernel("weight_sums", "weight_gradient.cu", tuple((name,) for name in NUMBERS), 40),
     Kernel("clip", "clip.cu", _each(NUMBERS), 40),
     Kernel("clip_gradient", "clip.cu", _each(NUMBERS), 40),
@@ -130,11 +124,11 @@ KERNELS = (
     Kernel("sgd_momentum", "optimizers.cu", _each(NUMBERS), 40),
     Kernel("adam", "optimizers.cu", _each(NUMBERS)),
     Kernel("channel_sums", "channel_sums.cu", _by_channel_to()),
-    Kernel("batch_norm_moments", "batch_norm.cu", _by_channel()),
+    Kernel("batch_norm_moments", "batch_norm.cu", _by_channel(), 72),
     Kernel("batch_norm_merge", "batch_norm.cu", _each(("float", "double")), 72),
     Kernel("batch_norm", "batch_norm.cu", _by_channel(), 72),
     Kernel("batch_norm_sums", "batch_norm.cu", _by_channel(), 96),
-    Kernel("batch_norm_gradient", "batch_norm.cu", _by_channel(), 80),
+    Kernel("batch_norm_gradient", "batch_norm.cu", _by_channel(), 96),
 )
 
 FILES = {name: kernel.file for kernel in KERNELS for name in kernel.names}

@@ -9,7 +9,7 @@ from ..._xp import Array
 from ...window import Window
 from .. import Divisor
 from ._arrays import TYPES, WORDS, is_channels_last, lanes, strides
-from ._geometry import Call, geometry
+from ._geometry import Call, geometry, readers
 from ._launch import BLOCK, Launch
 from ._table import FILES
 
@@ -80,14 +80,26 @@ def _windowed(
     if index != "int" and pack > 1:
         pack = 1
         index, value = geometry(call(pack))
-    name = f"{kernel}<{index}, {kind}, {pack}, {_extent(window)}>"
+    unrolled = readers_of(window) if gathers else extent_of(window)
+    name = f"{kernel}<{index}, {kind}, {pack}, {unrolled}>"
     if name not in FILES:
         name = f"{kernel}<{index}, {kind}, {pack}, 0>"
     blocks = -(-int(value["count"][0]) // BLOCK)
     return Launch(name, (blocks, 1, 1), (BLOCK, 1, 1), 0, (*arrays, value))
 
 
-def _extent(window: Window) -> int:
+def extent_of(window: Window) -> int:
     """The kernel's size in the last two axes, where it is as large in both and 1 in all others."""
     *others, height, width = (0, *window.kernel)
     return width if height == width and set(others) <= {0, 1} else 0
+
+
+def readers_of(window: Window) -> int:
+    """How many outputs read an input at most along each of the last two axes of such a kernel.
+
+    0 where they are not alike, or places are no neighbours.
+    """
+    if not extent_of(window) or set(window.dilation[-2:]) != {1}:
+        return 0
+    high, wide = (readers(window, axis) for axis in (window.rank - 2, window.rank - 1))
+    return high if high == wide else 0
