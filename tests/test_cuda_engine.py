@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from strategies import arrays, convolutions, geometries, parts, pools, view
 
 import xpcnn
+from xpcnn import ops
 from xpcnn.engines import cuda, generic
 from xpcnn.engines.cuda import _geometry, _windows
 from xpcnn.window import conv_window, pool_window
@@ -106,6 +107,19 @@ def test_averages_are_rounded_once(dtype, data):
     dy = data.draw(arrays(y.shape, dtype))
     dx, expected = cuda.avg_pool_dx(dy, window, divisor), wide("avg_pool_dx", dy, window, divisor)
     naive.assert_close(dx, expected.astype(dtype), prod(window.kernel))
+
+
+def test_bfloat16_goes_through_ops():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.arange(64.0).reshape(1, 2, 4, 8).astype(bfloat16)
+    w = np.ones((3, 2, 3, 3), bfloat16)
+    with xpcnn.use("cuda"):
+        y, pull = xpcnn.vjp(ops.conv2d, x, w, padding=1)
+        dx, dw, _ = pull(y)
+    y32, pull32 = xpcnn.vjp(ops.conv2d, x.astype(np.float32), w.astype(np.float32), padding=1)
+    dx32, dw32, _ = pull32(y.astype(np.float32))
+    for rounded, exact in ((y, y32), (dx, dx32), (dw, dw32)):
+        np.testing.assert_array_equal(rounded, exact.astype(bfloat16))
 
 
 def test_results_lie_as_their_inputs_do(device):

@@ -17,7 +17,7 @@ from ...window import Window
 from .. import Divisor
 from ..settings import current, note
 from . import _columns, _direct, _windows
-from ._arrays import copies, new, takes
+from ._arrays import copies, new, takes, wider
 from ._norm import batch_norm, batch_norm_train, batch_norm_train_dx, channel_sums
 from ._passes import activation, activation_dx, adam, clip, clip_dx, dropout, sgd
 from ._product import known, matrices, multiplication
@@ -153,8 +153,9 @@ def col2im(runner: Runner, cols: Array, window: Window) -> Array:
     channels = cols.shape[1] // places
     x = runner.empty((n, channels, *window.in_size), cols.dtype)
     if x.size:
-        cols = cols.reshape(n, channels, places, *window.out_size)
-        runner.launch(_windows.col2im(cols, x, window))
+        wide = cols.astype(wider(cols.dtype), copy=False)
+        columns = wide.reshape(n, channels, places, *window.out_size)
+        runner.launch(_windows.col2im(columns, x, window))
     return x
 
 

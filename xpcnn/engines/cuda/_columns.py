@@ -94,11 +94,12 @@ def input_gradient(
 ) -> bool:
     """Set dx (N, C, *in) to the gradient of x."""
     order, outs = Order(window.rank, *(is_channels_last(dy),) * 2), product(window.out_size)
+    kind = wider(dy.dtype)  # of columns, whose sums alone are rounded
     for inputs, outputs in _groups(window, dx.shape[1], dy.shape[1]):
         grads, to, kernels = dy[:, outputs], dx[:, inputs], _flat(w[outputs])
         lies = _is_columns(window) and order.columns(to[:, :, None]) is not None
         copied = 0 if order.pixels(grads) else grads.shape[1] * outs * dy.itemsize
-        each = 0 if lies else kernels.shape[2] * outs * dy.itemsize  # a channel of an image
+        each = 0 if lies else kernels.shape[2] * outs * kind.itemsize  # a channel of an image
         left = room - _packed_bytes(order, kernels)
         if copied + each > left:
             return False
@@ -111,7 +112,7 @@ def input_gradient(
                 cols = part[:, :, None]
                 if not lies:
                     shape = (*part.shape[:2], kernels.shape[2], *window.out_size)
-                    cols = order.new_columns(runner, shape, dy.dtype)
+                    cols = order.new_columns(runner, shape, kind)
                 pixels = _pixels(runner, order, grads[images])
                 runner.multiply(multiplication(weights, pixels, known(order.columns(cols))))
                 if not lies:

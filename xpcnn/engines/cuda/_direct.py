@@ -17,12 +17,12 @@ import numpy as np
 
 from ..._xp import Array, product
 from ...window import Ints, Window
-from ._arrays import TYPES, is_channels_last, strides
+from ._arrays import TYPES, is_channels_last, strides, wider
 from ._arrays import lanes as lanes_of
 from ._geometry import STRUCTS, Call, divider, geometry
 from ._launch import BLOCK, Launch
 from ._runner import Runner
-from ._table import FILES, NUMBERS
+from ._table import FILES
 from ._windows import extent_of, readers_of
 
 THREADS = 128
@@ -43,7 +43,7 @@ MOST = 2**16 - 1
 JOINING = 64
 """Threads that sum the parts of one weight at most."""
 
-SUMS = {kind: np.dtype("float64" if kind == "double" else "float32") for kind in NUMBERS}
+SUMS = {kind: wider(dtype) for dtype, kind in TYPES.items()}
 """In which numbers a kernel sums."""
 
 

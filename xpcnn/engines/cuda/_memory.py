@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ..._xp import Array
 from ...window import Ints
-from ._arrays import TYPES, is_channels_last
+from ._arrays import TYPES, is_channels_last, wider
 from ._runner import Runner
 
 
@@ -26,8 +24,8 @@ def kind(x: Array) -> str:
 
 
 def computed(x: Array) -> type:
-    """The dtype that kernels compute x in."""
-    return np.float64 if x.dtype == np.float64 else np.float32
+    """The type of the numbers that kernels compute x in."""
+    return wider(x.dtype).type
 
 
 def numbers(x: Array, *given: float) -> tuple[Any, ...]:

@@ -52,7 +52,10 @@ def im2col(x: Array, cols: Array, window: Window) -> Launch:
 
 
 def col2im(cols: Array, x: Array, window: Window) -> Launch:
-    """Set x (N, C, *in) to the sums of the entries of cols (N, C, K, *out) that come from it."""
+    """Set x (N, C, *in) to the sums of the entries of cols (N, C, K, *out) that come from it.
+
+    The columns are float32, or float64 where x is.
+    """
     kind = TYPES[str(x.dtype)]
     return _windowed("col2im", kind, window, x, cols[:, :, 0], (cols, x), k=cols, gathers=True)
 
