@@ -25,6 +25,7 @@ struct Weights {
     I terms;                        // channels of a group, of what is summed
     I group, channel, term, place;  // strides
     I biased, bias;                 // whether there is a b, and its stride
+    I absent;                       // whether what lies outside of x is not there, rather than 0
     I rows, row;                    // of what is computed, along H: how many, and the stride
 
     // The first weight of a channel of what is computed, and the first channel summed for it.
@@ -64,7 +65,7 @@ __global__ void convolve(const Pack<T, LANES>* x, const Pack<T, LANES>* w, const
     for (I term = 0; term < v.terms; ++term, w += v.term)
         for_inputs<EXTENT>(g, v.at_term(at, term), [&](const Place<I>& from, I k, bool exists) {
             const Pack<T, LANES> pack = exists ? x[g.x.offset(from)] : Pack<T, LANES>{};
-            add_products<T>(sums, pack, w[k * v.place]);
+            if (exists | !v.absent) add_products<T>(sums, pack, w[k * v.place]);
         });
     y[g.y.offset(at)] = packed<T>(sums);
 }
@@ -87,7 +88,7 @@ __global__ void depthwise(const Pack<T, LANES>* x, const Pack<T, LANES>* w,
             const Pack<T, LANES> pack = exists ? x[from] : Pack<T, LANES>{};
 #pragma unroll
             for (int j = 0; j < COUNT; ++j)
-                if (0 <= row - j && row - j < EXTENT)
+                if (0 <= row - j && row - j < EXTENT && (exists | !v.absent))
                     add_products<T>(sums[j], pack, weights[(row - j) * EXTENT + column]);
         });
     y += g.y.offset(at);

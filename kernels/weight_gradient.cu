@@ -23,14 +23,13 @@
 
 template <typename I>
 struct Parts {
-    Divider<I> channels;       // of dy's of a group
-    Divider<I> terms;          // of x's of a group
-    Divider<I> places;         // of the kernel that blocks share out: all, or one if each takes all
-    Divider<I> width, height;  // of the kernel
-    I outs;                    // channels of dy
-    I weights;                 // in all
-    I count, each;             // outputs, or strips of them: in all, and in a part
-    I rows, row;               // as in direct.cu: outputs along H, and dy's stride from one on
+    I channels, terms;  // of a group: dy's, and x's
+    I places;           // of the kernel that blocks share out: all, or one if each takes all
+    I width, height;    // of the kernel
+    I outs;             // channels of dy
+    I weights;          // in all
+    I count, each;      // outputs, or strips of them: in all, and in a part
+    I rows, row;        // as in direct.cu: outputs along H, and dy's stride from one on
 };
 
 // Sums numbers over the block's threads of the same threadIdx.x; those of threadIdx.y 0 have them.
@@ -70,8 +69,7 @@ __device__ Place<I> output_at(const Geometry<I>& g, I number, I channel) {
 // The kernel place of a number.
 template <typename I>
 __device__ Place<I> place_at(const Parts<I>& v, I k) {
-    const I w = divide(k, v.width), h = divide(k, v.height);
-    return {0, 0, k, h, w};
+    return {0, 0, k / v.width / v.height, k / v.width % v.height, k % v.width};
 }
 
 // Adds an output's product with what it reads of a channel at one kernel place.
@@ -80,8 +78,8 @@ __device__ void add_product(computed<T>& sum, const T* x, const T* dy, const Geo
                             const Place<I>& output, I channel, const Place<I>& place) {
     const Place<I> from = {output.n, channel, g.d.read(output.d, place.d),
                            g.h.read(output.h, place.h), g.w.read(output.w, place.w)};
-    if (g.d.has(from.d) && g.h.has(from.h) && g.w.has(from.w))
-        sum += load(x[g.x.offset(from)]) * load(dy[g.y.offset(output)]);
+    const bool exists = g.d.has(from.d) & g.h.has(from.h) & g.w.has(from.w);
+    sum += (exists ? load(x[g.x.offset(from)]) : computed<T>(0)) * load(dy[g.y.offset(output)]);
 }
 
 // Adds the products of up to COUNT neighbouring outputs with all that they read of a channel.
@@ -108,22 +106,22 @@ template <typename I, typename T, int EXTENT, bool STRIPS>
 __global__ void weight_parts(const T* x, const T* dy, computed<T>* parts, T* dw,
                              const Geometry<I> g, const Parts<I> v) {
     constexpr int COUNT = STRIPS ? ROWS<1> : 1, PLACES = EXTENT ? EXTENT * EXTENT : 1;
-    I rest = blockIdx.x;
-    const I k = divide(rest, v.places), term = divide(rest, v.terms);
-    const I out = rest * (I)blockDim.x + (I)threadIdx.x;
-    const I channel = v.channels.quotient(out) * v.terms.divisor + term;
+    const I block = blockIdx.x, k = block % v.places, term = block / v.places % v.terms;
+    const I out = block / v.places / v.terms * (I)blockDim.x + (I)threadIdx.x;
+    const I channel = out / v.channels * v.terms + term;
     const I part = blockIdx.y, end = out < v.outs ? min((part + 1) * v.each, v.count) : 0;
+    const Place<I> place = place_at(v, k);
     computed<T> sums[PLACES] = {};
     for (I number = part * v.each + (I)threadIdx.y; number < end; number += (I)blockDim.y) {
         const Place<I> output = output_at(g, number, out);
         if constexpr (EXTENT == 0)
-            add_product(sums[0], x, dy, g, output, channel, place_at(v, k));
+            add_product(sums[0], x, dy, g, output, channel, place);
         else
             add_products<EXTENT, COUNT>(sums, x, dy, g, v, output, channel);
     }
     sum_over_y(sums);
     if (threadIdx.y > 0 || out >= v.outs) return;
-    const I first = ((out * v.terms.divisor + term) * v.places.divisor + k) * PLACES;
+    const I first = ((out * v.terms + term) * v.places + k) * PLACES;
     for (int n = 0; n < PLACES; ++n)
         if (gridDim.y == 1)
             store(dw[first + n], sums[n]);

@@ -33,9 +33,10 @@ class CuPy:
     """The modules of a CuPy, and what they were asked for."""
 
     def __init__(self) -> None:
-        self.kernels, self.computed = Runner(), []
+        self.kernels, self.computed, self.mode = Runner(), [], 0
         cublas = SimpleNamespace(
             CUBLAS_OP_N=0, CUBLAS_OP_T=1, CUBLAS_GEMM_DEFAULT=-1, gemmStridedBatchedEx=self.gemm,
+            getMathMode=lambda handle: self.mode, setMathMode=self.set_mode,
             **{f"CUBLAS_COMPUTE_{name}": number for name, number in COMPUTE.items()},
         )  # fmt: skip
         runtime = SimpleNamespace(memGetInfo=lambda: (1000, 2000))
@@ -51,6 +52,10 @@ class CuPy:
             "cupy.cuda.device": module("cupy.cuda.device", **vars(handle)),
         }  # fmt: skip
 
+    def set_mode(self, handle: int, mode: int) -> None:
+        assert handle == 7
+        self.mode = mode
+
     def compile(self, *, code: str, options: tuple, name_expressions: tuple) -> SimpleNamespace:
         assert options == OPTIONS and code in SOURCES
         return SimpleNamespace(get_function=lambda name: Kernel(self, name, name_expressions))
@@ -60,7 +65,7 @@ class CuPy:
         step_b, beta, c, type_c, ldc, step_c, batch, compute, algo,
     ):  # fmt: skip
         """As cuBLAS documents it: c = alpha op(a) op(b) + beta c, column by column."""
-        assert handle == 7 and algo == -1
+        assert handle == 7 and algo == -1 and self.mode == 16
         self.computed.append(compute)
         scale = np.float64 if compute == COMPUTE["64F"] else np.float32
         alpha, beta = (scale(memory(x, scale, (1,), (0,))[0]) for x in (alpha, beta))
@@ -73,16 +78,14 @@ class CuPy:
 
 
 class Kernel:
-    """A RawKernel; blocks have 48 KB of shared memory until more is asked for."""
-
-    max_dynamic_shared_size_bytes = 48 * 1024
+    """A RawKernel; a block has 48 KB of shared memory."""
 
     def __init__(self, cupy: CuPy, name: str, names: tuple[str, ...]) -> None:
         assert names == (name,)
         self.cupy, self.name = cupy, name
 
     def __call__(self, grid, block, arguments, *, shared_mem: int) -> None:
-        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        assert shared_mem <= 48 * 1024
         self.cupy.kernels.launch(Launch(self.name, grid, block, shared_mem, arguments))
 
 
@@ -137,6 +140,7 @@ def test_convolutions(cupy, dtype, last):
     with xpcnn.use(workspace=600 * x.itemsize):  # in pieces, whose products are added
         dw = cuda.conv_dw(x, y, window)
     np.testing.assert_array_equal(dw, generic.conv_dw(x, y, window))
+    assert cupy.mode == 0
     assert set(cupy.computed) == {COMPUTE["64F" if dtype == np.float64 else "32F"]}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import engines
 from .._xp import Array
+from ._op import in_float32
 
 
 def offered(verb: str) -> Callable:
@@ -17,7 +18,7 @@ def offered(verb: str) -> Callable:
         @functools.wraps(definition)
         def ask(x: Array, *rest: Any) -> Any:
             answer = engines.offered(verb, x, *rest)
-            return definition(x, *rest) if answer is NotImplemented else answer
+            return in_float32(definition, x, *rest) if answer is NotImplemented else answer
 
         return ask
 

@@ -184,6 +184,14 @@ def _kind_and_name(xp: Any, dtype: Any) -> tuple[str, str]:
     return next(kinds, ""), name
 
 
+def in_float32(f: Callable, x: Array, *rest: Any) -> Any:
+    """f(x, *rest), in float32 and rounded once where x is of half precision."""
+    if _kind_and_name(namespace(x), x.dtype)[1] not in HALF:
+        return f(x, *rest)
+    wide = (_float32(part) if getattr(part, "dtype", None) == x.dtype else part for part in rest)
+    return _round(x.dtype, f(_float32(x), *wide))
+
+
 def _unchanged(y: Any) -> Any:
     return y
 

@@ -11,16 +11,17 @@ tried again with less workspace, and at last with none.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..._xp import Array, product
-from ...window import Window
+from ...window import Ints, Window
 from .. import Divisor
 from ..settings import current, note
 from . import _columns, _direct, _windows
 from ._arrays import copies, new, takes, wider
 from ._norm import batch_norm, batch_norm_train, batch_norm_train_dx, channel_sums
 from ._passes import activation, activation_dx, adam, clip, clip_dx, dropout, sgd
-from ._product import known, matrices, multiplication
+from ._product import Matrices, known, matrices, multiplication
 from ._runner import Runner, verb
 
 __all__ = [
@@ -41,16 +42,8 @@ def conv(runner: Runner, x: Array, w: Array, window: Window, b: Array | None = N
     if not takes(x, w):
         return NotImplemented
     shape = (x.shape[0], w.shape[0], *window.out_size)
-
-    def attempt(room: int) -> Array:
-        y = new(runner, x, shape)
-        if y.size and not (
-            _multiplies(w, window) and _columns.convolve(runner, x, w, window, b, y, room)
-        ):
-            _direct.convolve(runner, x, w, window, b, y, room)
-        return y
-
-    return _in_workspace(runner, f"conv to {shape}", attempt)
+    ways, arguments = (_columns.convolve, _direct.convolve), (x, w, window, b)
+    return _convolved(runner, "conv", ways, arguments, lambda: new(runner, x, shape), w.shape)
 
 
 @verb
@@ -58,16 +51,8 @@ def conv_dx(runner: Runner, dy: Array, w: Array, window: Window) -> Array:
     if not takes(dy, w):
         return NotImplemented
     shape = (dy.shape[0], w.shape[1] * window.groups, *window.in_size)
-
-    def attempt(room: int) -> Array:
-        dx = new(runner, dy, shape)
-        if dx.size and not (
-            _multiplies(w, window) and _columns.input_gradient(runner, dy, w, window, dx, room)
-        ):
-            _direct.input_gradient(runner, dy, w, window, dx, room)
-        return dx
-
-    return _in_workspace(runner, f"conv_dx to {shape}", attempt)
+    ways, arguments = (_columns.input_gradient, _direct.input_gradient), (dy, w, window)
+    return _convolved(runner, "conv_dx", ways, arguments, lambda: new(runner, dy, shape), w.shape)
 
 
 @verb
@@ -75,18 +60,14 @@ def conv_dw(runner: Runner, x: Array, dy: Array, window: Window) -> Array:
     if not takes(x, dy):
         return NotImplemented
     shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
-
-    def attempt(room: int) -> Array:
+    if not x.size * dy.size:
         dw = runner.empty(shape, x.dtype)
-        if not x.size * dy.size:
-            dw[...] = 0
-        elif not (
-            _multiplies(dw, window) and _columns.weight_gradient(runner, x, dy, window, dw, room)
-        ):
-            _direct.weight_gradient(runner, x, dy, window, dw, room)
+        dw[...] = 0
         return dw
-
-    return _in_workspace(runner, f"conv_dw to {shape}", attempt)
+    ways, arguments = (_columns.weight_gradient, _direct.weight_gradient), (x, dy, window)
+    return _convolved(
+        runner, "conv_dw", ways, arguments, lambda: runner.empty(shape, x.dtype), shape
+    )
 
 
 @verb
@@ -142,19 +123,18 @@ def im2col(runner: Runner, x: Array, window: Window) -> Array:
     cols = runner.empty((n, channels, product(window.kernel), *window.out_size), x.dtype)
     if cols.size:
         runner.launch(_windows.im2col(x, cols, window))
-    return cols.reshape(n, -1 if n else cols.shape[1] * cols.shape[2], product(window.out_size))
+    return cols.reshape(n, cols.shape[1] * cols.shape[2], product(window.out_size))
 
 
 @verb
 def col2im(runner: Runner, cols: Array, window: Window) -> Array:
-    if not takes(cols):
+    if not takes(cols) or wider(cols.dtype) != cols.dtype:
         return NotImplemented
     n, places = cols.shape[0], product(window.kernel)
     channels = cols.shape[1] // places
     x = runner.empty((n, channels, *window.in_size), cols.dtype)
     if x.size:
-        wide = cols.astype(wider(cols.dtype), copy=False)
-        columns = wide.reshape(n, channels, places, *window.out_size)
+        columns = cols.reshape(n, channels, places, *window.out_size)
         runner.launch(_windows.col2im(columns, x, window))
     return x
 
@@ -163,42 +143,59 @@ def col2im(runner: Runner, cols: Array, window: Window) -> Array:
 def matmul(runner: Runner, a: Array, b: Array, add: Array | None = None) -> Array:
     if not takes(a, b) or b.ndim != 2:
         return NotImplemented
-    *rows, column = range(a.ndim)
-    left, right = matrices(a, (), tuple(rows), (column,)), matrices(b, (), (0,), (1,))
-    if not (a.size and b.size and left and right):
+    if not a.size or not b.size:
         return NotImplemented
+    *rows, column = range(a.ndim)
     y = runner.empty((*a.shape[:-1], b.shape[1]), a.dtype)
-    if add is not None:
+    if add is not None:  # the product is added to it, and the sum rounded once
         y[...] = add
-    out = known(matrices(y, (), tuple(rows), (column,)))
-    runner.multiply(multiplication(left, right, out, add is not None))
+    left, out = (_matrix(runner, x, tuple(rows), (column,)) for x in (a, y))
+    runner.multiply(multiplication(left, _matrix(runner, b, (0,), (1,)), out, add is not None))
     return y
 
 
-def _multiplies(w: Array, window: Window) -> bool:
-    """Whether products of matrices pay."""
-    per_group = max(w.shape[0] // window.groups, w.shape[1])
-    if window.groups > 1 and per_group <= SMALL:
-        note("direct", f"groups of {per_group} channels leave no product of matrices")
-        return False
-    note("columns", f"a product of matrices for each of {window.groups} groups")
-    return True
+def _matrix(runner: Runner, x: Array, rows: Ints, columns: Ints) -> Matrices:
+    """x as a matrix, copied where it does not lie as one."""
+    if found := matrices(x, (), rows, columns):
+        return found
+    copy = runner.empty(x.shape, x.dtype)
+    copy[...] = x
+    return known(matrices(copy, (), rows, columns))
+
+
+def _convolved(
+    runner: Runner, verb: str, ways: tuple[Callable, Callable], arguments: tuple[Any, ...],
+    make: Callable[[], Array], w_shape: Ints,
+) -> Array:  # fmt: skip
+    """A result by products with columns where these pay and fit the workspace, else directly.
+
+    Where memory runs out, it is tried again with less workspace, and at last with none.
+    """
+    by_columns, directly = ways
+    window, workspace = arguments[2], current().workspace
+    per_group = max(w_shape[0] // window.groups, w_shape[1])
+    for room in (workspace, workspace // 8, 0):
+        try:
+            result = make()
+            if not result.size:
+                return result
+            if window.groups > 1 and per_group <= SMALL:
+                note("direct", f"groups of {per_group} channels leave no product of matrices")
+            elif by_columns(runner, *arguments, result, room):
+                note("columns", "a product of matrices with what the outputs read")
+                return result
+            else:
+                note("direct", "not one output's columns fit the workspace")
+            directly(runner, *arguments, result, room)
+            return result
+        except runner.out_of_memory as error:
+            why, result = str(error).rstrip("."), None  # nothing stays alive beside the next
+    raise MemoryError(
+        f"{verb}: {why}, without any workspace; {runner.free()} bytes are free: free some arrays "
+        "or take smaller batches"
+    )
 
 
 def _is_spread(window: Window, divisor: Divisor) -> bool:
     """Whether an average's places lie apart and are counted, which no op asks for."""
     return max(window.dilation) > 1 and not isinstance(divisor, int)
-
-
-def _in_workspace(runner: Runner, call: str, attempt: Callable[[int], Array]) -> Array:
-    """What `attempt` gives with the workspace; where memory runs out, with less, at last none."""
-    workspace = current().workspace
-    for room in (workspace, workspace // 8, 0):
-        try:
-            return attempt(room)
-        except runner.out_of_memory as error:
-            last = error
-    raise MemoryError(
-        f"{call}: {last}, without any workspace; {runner.free()} bytes are free: free some arrays "
-        "or take smaller batches"
-    ) from last

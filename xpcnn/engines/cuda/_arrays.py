@@ -1,44 +1,53 @@
-"""Where arrays lie: addresses, strides, packs of channels, and the format of results."""
+"""Where arrays lie: their numbers by the kernels' names, addresses, strides, and orders of axes."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..._xp import Array, library
 from ...window import Ints
-from ._table import PACK
+from ._runner import Runner
+from ._table import PACK, WORDS
 
 TYPES = {"float16": "half", "bfloat16": "bfloat16", "float32": "float", "float64": "double"}
 """The kernels' names of dtypes."""
 
-WORDS = {2: "unsigned short", 4: "unsigned", 8: "unsigned long long"}
+COPIED = {size: name for name, size in WORDS.items()}
 """The kernels' names of numbers that are only copied, by their size in bytes."""
 
 
+@cache
+def kind(dtype: Any) -> str | None:
+    """The kernels' name of a dtype; None where they do not know it."""
+    return TYPES.get(str(dtype))
+
+
+@cache
 def wider(dtype: Any) -> np.dtype:
-    """In which numbers a sum of this dtype is held: float32 at least."""
+    """In which numbers kernels compute with a dtype: float32 at least."""
     return np.dtype("float64" if str(dtype) == "float64" else "float32")
+
+
+def takes(*arrays: Array) -> bool:
+    """Whether the kernels know the arrays' dtype, and their elements lie whole steps apart."""
+    return all(kind(x.dtype) is not None and _has_steps(x) for x in arrays)
+
+
+def copies(x: Array) -> bool:
+    """Whether the kernels can copy the array's elements, whatever they are."""
+    return x.itemsize in COPIED and _has_steps(x)
+
+
+def _has_steps(x: Array) -> bool:
+    return all(stride % x.itemsize == 0 for stride in x.strides)
 
 
 def address(x: Array) -> int:
     """Where the first element lies."""
     return x.data.ptr if library(x) == "cupy" else x.ctypes.data
-
-
-def takes(*arrays: Array) -> bool:
-    """Whether the kernels know the arrays' dtype, and their elements lie whole steps apart."""
-    return all(str(x.dtype) in TYPES and _has_steps(x) for x in arrays)
-
-
-def copies(x: Array) -> bool:
-    """Whether the kernels can copy the array's elements, whatever they are."""
-    return x.itemsize in WORDS and _has_steps(x)
-
-
-def _has_steps(x: Array) -> bool:
-    return all(stride % x.itemsize == 0 for stride in x.strides)
 
 
 def strides(x: Array, lanes: int = 1) -> Ints:
@@ -74,11 +83,58 @@ def is_channels_last(x: Array) -> bool:
     return x.shape[1] > 1 and bool(apart) and abs(x.strides[1]) < min(apart)
 
 
-def new(runner: Any, like: Array, shape: Ints, dtype: Any = None) -> Array:
+# ---------------------------------------------------------------- orders of axes in memory
+
+
+def rows_first(ndim: int) -> Ints:
+    """The axes of row-major memory."""
+    return tuple(range(ndim))
+
+
+def channels_last(ndim: int) -> Ints:
+    """The axes as they lie where channels are last."""
+    return (*range(ndim)[:1], *range(ndim)[2:], *range(ndim)[1:2])
+
+
+def memory_order(x: Array) -> Ints:
+    """The axes of x as they lie in memory without gaps, or as they are to lie in a copy."""
+    rows = rows_first(x.ndim)
+    if x.flags.c_contiguous:
+        return rows
+    order = tuple(sorted(rows, key=lambda axis: -x.strides[axis]))
+    if x.transpose(order).flags.c_contiguous:
+        return order
+    return channels_last(x.ndim) if x.ndim > 2 and is_channels_last(x) else rows
+
+
+def laid(x: Array, order: Ints) -> Array:
+    """x with its axes in that order, copied unless they lie so without gaps."""
+    turned = x.transpose(order)
+    return turned if turned.flags.c_contiguous else turned.copy()
+
+
+def empty(runner: Runner, shape: Ints, order: Ints, dtype: Any) -> Array:
+    """A new array of this shape whose axes lie in memory in this order, the slowest first."""
+    memory = runner.empty(tuple(shape[axis] for axis in order), dtype)
+    return memory.transpose(*(order.index(axis) for axis in range(len(order))))
+
+
+def new(runner: Runner, like: Array, shape: Ints, dtype: Any = None) -> Array:
     """An empty array (N, C, *space), with channels last in memory where `like` has them so."""
-    dtype = like.dtype if dtype is None else dtype
-    if not is_channels_last(like):
-        return runner.empty(shape, dtype)
-    n, channels, *space = shape
-    last = len(space) + 1
-    return runner.empty((n, *space, channels), dtype).transpose(0, last, *range(1, last))
+    order = channels_last(len(shape)) if is_channels_last(like) else rows_first(len(shape))
+    return empty(runner, shape, order, like.dtype if dtype is None else dtype)
+
+
+# ---------------------------------------------------------------- what goes beside them
+
+
+def alike(first: Array, *others: Array) -> bool:
+    """Whether arrays have one shape, and one dtype that the kernels know."""
+    return kind(first.dtype) is not None and all(
+        x.shape == first.shape and x.dtype == first.dtype for x in others
+    )
+
+
+def numbers(x: Array, *given: float) -> tuple[Any, ...]:
+    """Numbers as the kernels take them beside x."""
+    return tuple(map(wider(x.dtype).type, given))

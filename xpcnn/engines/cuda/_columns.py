@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..._xp import Array, product
 from ...window import Ints, Window
-from ._arrays import is_channels_last, wider
+from ._arrays import empty, is_channels_last, wider
 from ._product import Matrices, known, matrices, multiplication
 from ._runner import Runner
 from ._windows import col2im, im2col
@@ -55,15 +55,15 @@ class Order(NamedTuple):
     def new_pixels(self, runner: Runner, shape: Ints, dtype: Any) -> Array:
         space = range(2, 2 + self.rank)
         first = (1, 0, *space) if self.joined else (0, 1, *space)
-        return _empty(runner, shape, (0, *space, 1) if self.last else first, dtype)
+        return empty(runner, shape, (0, *space, 1) if self.last else first, dtype)
 
     def new_columns(self, runner: Runner, shape: Ints, dtype: Any) -> Array:
         space = range(3, 3 + self.rank)
         first = (1, 2, 0, *space) if self.joined else (0, 1, 2, *space)
-        return _empty(runner, shape, (0, *space, 2, 1) if self.last else first, dtype)
+        return empty(runner, shape, (0, *space, 2, 1) if self.last else first, dtype)
 
     def new_weights(self, runner: Runner, shape: Ints, dtype: Any) -> Array:
-        return _empty(runner, shape, (0, 2, 1) if self.last else (0, 1, 2), dtype)
+        return empty(runner, shape, (0, 2, 1) if self.last else (0, 1, 2), dtype)
 
 
 def convolve(
@@ -86,6 +86,7 @@ def convolve(
             to = known(order.pixels(y[(images, outputs, *box)]))
             runner.multiply(multiplication(weights, cols, to, b is not None))
             del cols  # before the next ones are made
+        del weights
     return True
 
 
@@ -100,7 +101,8 @@ def input_gradient(
         lies = _is_columns(window) and order.columns(to[:, :, None]) is not None
         copied = 0 if order.pixels(grads) else grads.shape[1] * outs * dy.itemsize
         each = 0 if lies else kernels.shape[2] * outs * kind.itemsize  # a channel of an image
-        left = room - _packed_bytes(order, kernels)
+        lying = order.weights(kernels) and order.weights(kernels[:, :1])  # some channels of it, too
+        left = room - (0 if lying else kernels.nbytes)
         if copied + each > left:
             return False
         most = (left - copied) // each if each else to.shape[1]
@@ -145,6 +147,7 @@ def weight_gradient(
             del cols, pixels  # before the next ones are made
         if not straight:
             to[...] = sums
+        del sums
     return True
 
 
@@ -230,9 +233,3 @@ def _slices(count: int, most: int) -> Iterator[slice]:
     size = -(-count // max(1, -(-count // max(1, most))))
     for start in range(0, count, max(1, size)):
         yield slice(start, min(start + size, count))
-
-
-def _empty(runner: Runner, shape: Ints, order: tuple[int, ...], dtype: Any) -> Array:
-    """A new array of this shape whose axes lie in memory in this order, the slowest first."""
-    array = runner.empty(tuple(shape[axis] for axis in order), dtype)
-    return array.transpose(*(order.index(axis) for axis in range(len(order))))

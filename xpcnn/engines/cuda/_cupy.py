@@ -7,7 +7,8 @@ first launched, each by itself, and CuPy keeps them on disk.
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import cupy
@@ -18,16 +19,16 @@ from cupy.cuda.device import get_cublas_handle
 from ..._xp import Array
 from ...window import Ints
 from ..settings import current
-from ._arrays import address
+from ._arrays import address, wider
 from ._launch import Launch
 from ._product import Product
 from ._table import FILES, OPTIONS, code
 
-STATIC = 48 * 2**10
-"""Bytes of shared memory that a block has without asking."""
-
-KINDS = {"float16": 2, "float32": 0, "float64": 1, "bfloat16": 14}
+CUDA_TYPES = {"float16": 2, "float32": 0, "float64": 1, "bfloat16": 14}
 """cudaDataType_t of dtypes."""
+
+DISALLOW_REDUCED_PRECISION_REDUCTION = 16
+"""Of cublasMath_t."""
 
 
 class CuPy:
@@ -42,22 +43,21 @@ class CuPy:
         return cupy.empty(shape, dtype)
 
     def launch(self, launch: Launch) -> None:
-        kernel = _kernel(launch.name)
-        if launch.shared_bytes > STATIC:
-            kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
-        kernel(launch.grid, launch.block, launch.arguments, shared_mem=launch.shared_bytes)
+        arguments, shared = launch.arguments, launch.shared_bytes
+        _kernel(launch.name)(launch.grid, launch.block, arguments, shared_mem=shared)
 
     def multiply(self, product: Product) -> None:
         a, b, c = product.a, product.b, product.c
         first, second = (_TURNED if turned else _PLAIN for turned in product.turned)
-        kind, (one, old) = _computed(str(a.array.dtype)), _factors(str(a.array.dtype), product.add)
-        cublas.gemmStridedBatchedEx(
-            get_cublas_handle(), first, second, product.m, product.n, product.k, one,
-            address(a.array), KINDS[str(a.array.dtype)], a.leading, a.strides[0],
-            address(b.array), KINDS[str(b.array.dtype)], b.leading, b.strides[0], old,
-            address(c.array), KINDS[str(c.array.dtype)], c.leading, c.strides[0],
-            c.shape[0], kind, cublas.CUBLAS_GEMM_DEFAULT,
-        )  # fmt: skip
+        one, old = _factors(wider(a.array.dtype), product.add)
+        with _whole_sums() as handle:
+            cublas.gemmStridedBatchedEx(
+                handle, first, second, product.m, product.n, product.k, one,
+                address(a.array), _type(a.array.dtype), a.leading, a.strides[0],
+                address(b.array), _type(b.array.dtype), b.leading, b.strides[0], old,
+                address(c.array), _type(c.array.dtype), c.leading, c.strides[0],
+                c.shape[0], _computed(a.array.dtype), cublas.CUBLAS_GEMM_DEFAULT,
+            )  # fmt: skip
 
     def free(self) -> int:
         return runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
@@ -73,19 +73,38 @@ def _kernel(name: str) -> Any:
     return cupy.RawModule(code=file, options=OPTIONS, name_expressions=(name,)).get_function(name)
 
 
-def _computed(dtype: str) -> int:
+@contextmanager
+def _whole_sums() -> Iterator[int]:
+    """cuBLAS's handle, where parts of a sum are not rounded to half precision to be added."""
+    handle = get_cublas_handle()
+    before = cublas.getMathMode(handle)
+    cublas.setMathMode(handle, DISALLOW_REDUCED_PRECISION_REDUCTION)
+    try:
+        yield handle
+    finally:
+        cublas.setMathMode(handle, before)  # the handle is the user's too
+
+
+@functools.cache
+def _type(dtype: Any) -> int:
+    return CUDA_TYPES[str(dtype)]
+
+
+def _computed(dtype: Any) -> int:
     """In which numbers a product of this dtype is summed."""
-    if dtype == "float64":
+    if dtype == np.float64:
         return cublas.CUBLAS_COMPUTE_64F
-    tf32 = dtype == "float32" and current().precision == "tf32"
+    tf32 = dtype == np.float32 and current().precision == "tf32"
     return cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
 
 
-_NUMBERS = {kind: np.asarray([0.0, 1.0], kind) for kind in ("float32", "float64")}
+@functools.cache
+def _numbers(dtype: np.dtype) -> np.ndarray:
+    return np.asarray([0.0, 1.0], dtype)
 
 
-def _factors(dtype: str, add: bool) -> tuple[int, int]:
+def _factors(dtype: np.dtype, add: bool) -> tuple[int, int]:
     """Where the factors of the product and of what was there lie, on the host."""
-    numbers = _NUMBERS["float64" if dtype == "float64" else "float32"]
+    numbers = _numbers(dtype)
     zero, one = numbers.ctypes.data, numbers.ctypes.data + numbers.itemsize
     return one, one if add else zero

@@ -17,10 +17,10 @@ import numpy as np
 
 from ..._xp import Array, product
 from ...window import Ints, Window
-from ._arrays import TYPES, is_channels_last, strides, wider
+from ._arrays import is_channels_last, kind, strides, wider
 from ._arrays import lanes as lanes_of
 from ._geometry import STRUCTS, Call, divider, geometry
-from ._launch import BLOCK, Launch
+from ._launch import BLOCK, GRID_Y, Launch
 from ._runner import Runner
 from ._table import FILES
 from ._windows import extent_of, readers_of
@@ -37,14 +37,8 @@ BLOCKS = 1024
 LEAST = 4
 """Outputs, or strips of them, that are worth a thread of a part."""
 
-MOST = 2**16 - 1
-"""Parts that CUDA can count."""
-
 JOINING = 64
 """Threads that sum the parts of one weight at most."""
-
-SUMS = {kind: wider(dtype) for dtype, kind in TYPES.items()}
-"""In which numbers a kernel sums."""
 
 
 def convolve(
@@ -61,7 +55,8 @@ def input_gradient(
     """Set dx (N, C, *in) to what reaches it of dy (N, O, *out); w may be copied in the room."""
     weights = _turned(runner, _grouped(w, window).swapaxes(1, 2), dx, room)
     if set(window.stride) == {1}:
-        launch = _sums("convolve", dy, weights[..., ::-1], _backwards(window), None, dx)
+        turned, backwards = weights[..., ::-1], _backwards(window)
+        launch = _sums("convolve", dy, turned, backwards, None, dx, absent=True)
     else:
         launch = _sums("convolve_gradient", dy, weights, window, None, dx)
     runner.launch(launch)
@@ -71,11 +66,12 @@ def weight_gradient(
     runner: Runner, x: Array, dy: Array, window: Window, dw: Array, room: int
 ) -> None:
     """Set dw (O, C/G, *kernel), in C order, to the gradient of w; the room is for sums of parts."""
-    kind = TYPES[str(dw.dtype)]
-    most = min(MOST, room // (dw.size * SUMS[kind].itemsize))
-    launch = _planned_parts(kind, window, _lies(x), _lies(dy), _lies(dw), most)
+    sums = wider(dw.dtype)
+    most = min(GRID_Y, room // (dw.size * sums.itemsize))
+    layouts = layout(x), layout(dy), layout(dw)
+    launch = _planned_parts(kind(dw.dtype), sums.itemsize, window, *layouts, most)
     number = launch.grid[1]
-    parts = runner.empty((number if number > 1 else 0, dw.size), SUMS[kind])
+    parts = runner.empty((number if number > 1 else 0, dw.size), sums)
     runner.launch(launch._replace(arguments=(x, dy, parts, dw, *launch.arguments)))
     if number > 1:
         runner.launch(_joined(parts, dw))
@@ -109,13 +105,17 @@ def _backwards(window: Window) -> Window:
 
 
 def _sums(
-    kernel: str, source: Array, weights: Array, window: Window, b: Array | None, result: Array
-) -> Launch:
-    """A launch of direct.cu, of which each thread owns a result, or a strip of them."""
-    bias = None if b is None else _lies(b)
+    kernel: str, source: Array, weights: Array, window: Window, b: Array | None, result: Array,
+    absent: bool = False,
+) -> Launch:  # fmt: skip
+    """A launch of direct.cu, of which each thread owns a result, or a strip of them.
+
+    What lies outside of the source is 0 or, if `absent`, not there: 0 times infinity is NaN.
+    """
+    bias = None if b is None else layout(b)
     launch = _planned_sums(
-        kernel, TYPES[str(result.dtype)], window, _lies(source), _lies(weights), _lies(result),
-        bias, _lanes(source, weights, b, result),
+        kernel, kind(result.dtype), window, layout(source), layout(weights), layout(result),
+        bias, _lanes(source, weights, b, result), absent,
     )  # fmt: skip
     ends = (result,) if kernel == "convolve_gradient" else (weights if b is None else b, result)
     return launch._replace(arguments=(source, weights, *ends, *launch.arguments))
@@ -131,8 +131,8 @@ def _lanes(source: Array, weights: Array, b: Array | None, result: Array) -> int
 
 @lru_cache(maxsize=1024)
 def _planned_sums(
-    kernel: str, kind: str, window: Window, source: Lies, weights: Lies, result: Lies,
-    b: Lies | None, most: int,
+    kernel: str, number: str, window: Window, source: Layout, weights: Layout, result: Layout,
+    b: Layout | None, most: int, absent: bool,
 ) -> Launch:  # fmt: skip
     """The launch but for its arrays."""
     gathers = kernel == "convolve_gradient"
@@ -144,12 +144,12 @@ def _planned_sums(
         channels = result.shape[1] // lanes
         return _call(window, channels, last, x, y, reach, lanes, rows, gathers)
 
-    name, lanes, index, value = _fitting(_instances(kernel, kind, most, terms, window), call)
+    name, lanes, index, value = _fitting(_instances(kernel, number, most, terms, window), call)
     group, channel, term, place = (step // weights.itemsize for step in weights.strides)
     bias = 0 if b is None else b.strides[0] // b.itemsize
     if lanes > 1:
         group, place, bias = 1, place // lanes, 1
-    steps = group, channel, term, place, b is not None, bias
+    steps = group, channel, term, place, b is not None, bias, absent
     numbers = divider(per_group, index), terms, *steps, *_height(result, lanes)
     blocks = -(-int(value["count"][0]) // THREADS)
     values = value, np.array([numbers], WEIGHTS[index])
@@ -157,53 +157,54 @@ def _planned_sums(
 
 
 def _instances(
-    kernel: str, kind: str, lanes: int, terms: int, window: Window
+    kernel: str, number: str, lanes: int, terms: int, window: Window
 ) -> Iterator[tuple[str, int, int]]:
     """Which kernels could do it, the fastest first: names, lanes, and a thread's rows."""
-    number = extent_of(window) if kernel == "convolve" else readers_of(window)
+    unrolled = extent_of(window) if kernel == "convolve" else readers_of(window)
     if terms == 1 and kernel == "convolve":
         strips = _has_strips(window)
         for each in (lanes, 1):
             rows = _rows(each) if strips else 1
-            yield f"depthwise<int, {kind}, {str(strips).lower()}, {each}, {number}>", each, rows
-    for each, unrolled in (lanes, number), (1, number), (lanes, 0), (1, 0):
-        yield f"{kernel}<int, {kind}, {each}, {unrolled}>", each, 1
-    yield f"{kernel}<long long, {kind}, 1, 0>", 1, 1
+            yield f"depthwise<int, {number}, {str(strips).lower()}, {each}, {unrolled}>", each, rows
+    for each, loops in (lanes, unrolled), (1, unrolled), (lanes, 0), (1, 0):
+        yield f"{kernel}<int, {number}, {each}, {loops}>", each, 1
+    yield f"{kernel}<long long, {number}, 1, 0>", 1, 1
 
 
 # ---------------------------------------------------------------- sums over the outputs, in parts
 
 
 @lru_cache(maxsize=1024)
-def _planned_parts(kind: str, window: Window, x: Lies, dy: Lies, dw: Lies, most: int) -> Launch:
+def _planned_parts(
+    number: str, each_sum: int, window: Window, x: Layout, dy: Layout, dw: Layout, most: int
+) -> Launch:
     """A launch of weight_parts but for its arrays: as many parts as pay, `most` at most."""
     (outs, terms, *_), places = dw.shape, product(window.kernel)
 
     def call(_: int, rows: int) -> Call:
         return _call(window, outs, False, x, dy, _reach(_seen(x, window), dy, dw), 1, rows)
 
-    name, summed, index, value = _fitting(_parting_instances(kind, window), call)
+    name, summed, index, value = _fitting(_parting_instances(number, window), call)
     tiles = -(-outs // NEIGHBOURS) if is_channels_last(dy) else outs
     across = -(-outs // tiles)
     deep = THREADS // across
     blocks, count = tiles * terms * places // summed, int(value["count"][0]) // outs
     each = -(-count // max(1, min(-(-BLOCKS // blocks), count // (deep * LEAST), most)))
     sizes = outs // window.groups, terms, places // summed, *(1, *window.kernel)[:-3:-1]
-    dividers = (divider(n, index) for n in sizes)
-    numbers = *dividers, outs, outs * terms * places, count, each, *_height(dy)
+    numbers = *sizes, outs, outs * terms * places, count, each, *_height(dy)
     values = value, np.array([numbers], PARTS[index])
-    shared = across * deep * summed * SUMS[kind].itemsize
+    shared = across * deep * summed * each_sum
     return Launch(name, (blocks, -(-count // each), 1), (across, deep, 1), shared, values)
 
 
-def _parting_instances(kind: str, window: Window) -> Iterator[tuple[str, int, int]]:
+def _parting_instances(number: str, window: Window) -> Iterator[tuple[str, int, int]]:
     """Which kernels could do it, the fastest first: names, places summed, and a thread's rows."""
     extent = extent_of(window)
     if _has_strips(window):
-        yield f"weight_parts<int, {kind}, {extent}, true>", extent**2, _rows(1)
+        yield f"weight_parts<int, {number}, {extent}, true>", extent**2, _rows(1)
     for unrolled in (extent, 0):
-        yield f"weight_parts<int, {kind}, {unrolled}, false>", unrolled**2 or 1, 1
-    yield f"weight_parts<long long, {kind}, 0, false>", 1, 1
+        yield f"weight_parts<int, {number}, {unrolled}, false>", unrolled**2 or 1, 1
+    yield f"weight_parts<long long, {number}, 0, false>", 1, 1
 
 
 def _joined(parts: Array, dw: Array) -> Launch:
@@ -211,7 +212,7 @@ def _joined(parts: Array, dw: Array) -> Launch:
     deep = min(JOINING, len(parts))
     across = BLOCK // deep
     return Launch(
-        f"weight_sums<{TYPES[str(dw.dtype)]}>", (-(-dw.size // across), 1, 1), (across, deep, 1),
+        f"weight_sums<{kind(dw.dtype)}>", (-(-dw.size // across), 1, 1), (across, deep, 1),
         across * deep * parts.itemsize, (parts, dw, np.int64(dw.size), np.int64(len(parts))),
     )  # fmt: skip
 
@@ -219,7 +220,7 @@ def _joined(parts: Array, dw: Array) -> Launch:
 # ---------------------------------------------------------------- geometry
 
 
-class Lies(NamedTuple):
+class Layout(NamedTuple):
     """How an array lies, which decides a launch: what `_arrays` asks of it."""
 
     shape: Ints
@@ -227,11 +228,11 @@ class Lies(NamedTuple):
     itemsize: int
 
 
-def _lies(x: Array) -> Lies:
-    return Lies(x.shape, x.strides, x.itemsize)
+def layout(x: Array) -> Layout:
+    return Layout(x.shape, x.strides, x.itemsize)
 
 
-def _reach(*arrays: Lies) -> int:
+def _reach(*arrays: Layout) -> int:
     """The distance of the furthest element from the first, in the array where it is longest."""
     return max(
         sum((n - 1) * abs(step) for n, step in zip(x.shape, x.strides, strict=True)) // x.itemsize
@@ -239,7 +240,7 @@ def _reach(*arrays: Lies) -> int:
     )
 
 
-def _seen(x: Lies, window: Window) -> Lies:
+def _seen(x: Layout, window: Window) -> Layout:
     """x with all that is read or owned of it, were it there: such offsets are counted too."""
     sizes = (
         max(size, out * stride + before + kernel * dilation) + _rows(1) * dilation
@@ -285,8 +286,8 @@ def _stripped(window: Window, rows: int) -> Window:
 
 
 def _call(
-    window: Window, channels: int, last: bool, x: Lies, y: Lies, reach: int, lanes: int, rows: int,
-    gathers: bool = False,
+    window: Window, channels: int, last: bool, x: Layout, y: Layout, reach: int, lanes: int,
+    rows: int, gathers: bool = False,
 ) -> Call:  # fmt: skip
     """A call whose threads own so many rows of outputs; `reach` is that of every array."""
     n, c, d, h, w = strides(y, lanes)
@@ -296,7 +297,7 @@ def _call(
     return Call(window, x.shape[0], channels, gathers, last, *steps, reach=reach)
 
 
-def _height(x: Lies, lanes: int = 1) -> tuple[int, int]:
+def _height(x: Layout, lanes: int = 1) -> tuple[int, int]:
     """How many there are along H, and the stride from one to the next."""
     return (1, *x.shape[2:])[-2], strides(x, lanes)[3]
 
@@ -310,10 +311,10 @@ def _structs(dividers: tuple[str, ...], numbers: tuple[str, ...]) -> dict[str, n
     return {index: _struct(index, dividers, numbers) for index in STRUCTS}
 
 
-STEPS = "terms", "group", "channel", "term", "place", "biased", "bias", "rows", "row"
+STEPS = "terms", "group", "channel", "term", "place", "biased", "bias", "absent", "rows", "row"
 WEIGHTS = _structs(("channels",), STEPS)
 """direct.cu's Weights."""
 
-SHARES = "outs", "weights", "count", "each", "rows", "row"
-PARTS = _structs(("channels", "terms", "places", "width", "height"), SHARES)
+SIZES = "channels", "terms", "places", "width", "height", "outs", "weights"
+PARTS = _structs((), (*SIZES, "count", "each", "rows", "row"))
 """weight_gradient.cu's Parts."""

@@ -158,7 +158,10 @@ def _largest(call: Call) -> int:
         _reach(outs, call.places),
     )
     ends = (a.out_size * a.stride + a.kernel * a.dilation + abs(a.before) + a.in_size for a in axes)
-    return max(call.reach, *reaches, *ends, product(space), product(ins), product(outs))
+    divisor = call.divisor if isinstance(call.divisor, int) else 0
+    return max(
+        call.reach, abs(divisor), *reaches, *ends, product(space), product(ins), product(outs)
+    )
 
 
 def _reach(shape: Ints, strides: Ints) -> int:

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 BLOCK = 256
 """Threads of a block."""
 
+GRID_Y = 2**16 - 1
+"""Blocks of a grid along y at most."""
+
 
 class Launch(NamedTuple):
     """A kernel by its name in the table, over how many threads, with which arguments.

@@ -15,10 +15,20 @@ import numpy as np
 from ..._xp import Array, product
 from ...window import Ints
 from .. import Bounds
-from ._arrays import TYPES, address, is_channels_last
+from ._arrays import (
+    address,
+    alike,
+    channels_last,
+    empty,
+    is_channels_last,
+    kind,
+    laid,
+    rows_first,
+    wider,
+)  # fmt: skip
 from ._geometry import DIVIDER, divider
-from ._launch import BLOCK, Launch
-from ._memory import alike, bound, channels_last, computed, empty, kind, laid, rows_first
+from ._launch import BLOCK, GRID_Y, Launch
+from ._passes import bounds_of
 from ._runner import Runner, verb
 from ._table import PACK
 
@@ -34,9 +44,6 @@ LEAST, MOST = 4, 64
 LEAST_SHARE = 64
 """Units of a share at least, for its sums are written and read again."""
 
-MOST_SHARES = 2**16 - 1
-"""Blocks of a grid along y."""
-
 LIMIT = 2**30
 """What an int counts safely: threads look some units beyond the last."""
 
@@ -47,6 +54,19 @@ CHANNELS = np.dtype(
     ]
 )  # fmt: skip
 """kernels/channels.cuh's Channels."""
+
+
+OPTIONS = {
+    number: np.dtype(
+        [
+            *((name, number) for name in ("eps", "low", "high", "count")),
+            ("has_weight", "i4"), ("has_bias", "i4"),
+        ],
+        align=True,
+    )
+    for number in (np.dtype("float32"), np.dtype("float64"))
+}  # fmt: skip
+"""kernels/batch_norm.cu's Options."""
 
 
 class Plan(NamedTuple):
@@ -79,8 +99,8 @@ def channel_sums(runner: Runner, x: Array) -> Array:
     order = _order(x)
     given = laid(x, order)
     plan = _plan_of(x, order, given)
-    sums = runner.empty((plan.shares, x.shape[1]), computed(x))
-    runner.launch(plan.launch(f"channel_sums<{kind(x)}, {kind(sums)}", given, sums))
+    sums = runner.empty((plan.shares, x.shape[1]), wider(x.dtype))
+    runner.launch(plan.launch(f"channel_sums<{kind(x.dtype)}, {kind(sums.dtype)}", given, sums))
     return _added(runner, sums, x.dtype)
 
 
@@ -118,19 +138,21 @@ def batch_norm_train_dx(
     if not _takes(x, mean, var, weight, bias) or not alike(dy, x):
         return NotImplemented
     order, channels = _order(x), x.shape[1]
-    given, dx = (laid(dy, order), laid(x, order)), empty(runner, x, order)
+    given, dx = (laid(dy, order), laid(x, order)), empty(runner, x.shape, order, x.dtype)
     plan = _plan_of(x, order, *given, dx)
     per_channel = *_vectors(x, mean, var, weight, bias), _options(x, weight, bias, eps, bounds)
-    sums = runner.empty((plan.shares, 2 * channels), computed(x))
-    runner.launch(plan.launch(f"batch_norm_sums<{kind(x)}", *given, sums, *per_channel))
+    sums = runner.empty((plan.shares, 2 * channels), wider(x.dtype))
+    runner.launch(plan.launch(f"batch_norm_sums<{kind(x.dtype)}", *given, sums, *per_channel))
     sums = _added(runner, sums, sums.dtype)
-    runner.launch(plan.launch(f"batch_norm_gradient<{kind(x)}", *given, dx, sums, *per_channel))
+    runner.launch(
+        plan.launch(f"batch_norm_gradient<{kind(x.dtype)}", *given, dx, sums, *per_channel)
+    )
     return dx, sums[channels:], sums[:channels]
 
 
 def _takes(x: Array, *vectors: Array | None) -> bool:
     """Whether there is anything to do, which ints can count, and the vectors are x's."""
-    kinds = x.dtype, computed(x)
+    kinds = x.dtype, wider(x.dtype)
     return (
         alike(x)
         and x.size > 0
@@ -150,18 +172,16 @@ def _order(x: Array) -> Ints:
 def _vectors(x: Array, mean: Array, *others: Array | None) -> tuple[Array, ...]:
     """Vectors as the kernels take them; the mean stands in for what is not there."""
     given = (mean if v is None else v for v in (mean, *others))
-    return tuple(laid(v.astype(computed(x), copy=False), (0,)) for v in given)
+    return tuple(laid(v.astype(wider(x.dtype), copy=False), (0,)) for v in given)
 
 
 def _options(
     x: Array, weight: Array | None, bias: Array | None, eps: float, bounds: Bounds | None
 ) -> np.ndarray:
-    """kernels/batch_norm.cu's Options."""
-    low, high = map(bound, bounds or (None, None))
-    names = [(name, computed(x)) for name in ("eps", "low", "high", "count")]
-    struct = np.dtype([*names, ("has_weight", "i4"), ("has_bias", "i4")], align=True)
+    low, high = bounds_of(*(bounds or (None, None)))
     count = x.size // x.shape[1]
-    return np.array([(eps, low, high, count, weight is not None, bias is not None)], struct)
+    values = eps, low, high, count, weight is not None, bias is not None
+    return np.array([values], OPTIONS[wider(x.dtype)])
 
 
 def _normalise(
@@ -169,19 +189,19 @@ def _normalise(
     options: np.ndarray,
 ) -> Array:  # fmt: skip
     """x, which `given` is in that order of memory, by the vectors."""
-    y = empty(runner, x, order)
+    y = empty(runner, x.shape, order, x.dtype)
     plan = _plan_of(x, order, given, y)
-    runner.launch(plan.launch(f"batch_norm<{kind(x)}", given, y, *vectors, options))
+    runner.launch(plan.launch(f"batch_norm<{kind(x.dtype)}", given, y, *vectors, options))
     return y
 
 
 def _moments(runner: Runner, given: Array, x: Array, order: Ints) -> tuple[Array, Array]:
     """Mean and variance of each channel."""
     plan, channels = _plan_of(x, order, given), x.shape[1]
-    moments = runner.empty((plan.shares, channels, 4), computed(x))
-    runner.launch(plan.launch(f"batch_norm_moments<{kind(x)}", given, moments))
-    mean, var = (runner.empty((channels,), computed(x)) for _ in range(2))
-    merging, name = _merging(plan.shares, channels), f"batch_norm_merge<{kind(moments)}>"
+    moments = runner.empty((plan.shares, channels, 4), wider(x.dtype))
+    runner.launch(plan.launch(f"batch_norm_moments<{kind(x.dtype)}", given, moments))
+    mean, var = (runner.empty((channels,), wider(x.dtype)) for _ in range(2))
+    merging, name = _merging(plan.shares, channels), f"batch_norm_merge<{kind(moments.dtype)}>"
     runner.launch(merging.launch_named(name, moments, mean, var))
     return mean, var
 
@@ -191,7 +211,7 @@ def _added(runner: Runner, parts: Array, dtype: Any) -> Array:
     if len(parts) == 1 and parts.dtype == dtype:
         return parts[0]
     sums = runner.empty(parts.shape[1:], dtype)
-    types = f"{kind(parts)}, {TYPES[str(dtype)]}"
+    types = f"{kind(parts.dtype)}, {kind(dtype)}"
     runner.launch(_merging(*parts.shape).launch(f"channel_sums<{types}", parts, sums))
     return sums
 
@@ -213,7 +233,7 @@ def _plan(n: int, channels: int, space: int, packs: int, last: bool) -> Plan:
     width = -(-columns // -(-columns // most))
     rows, tiles = BLOCK // width, -(-columns // width)
     shares = max(-(-BLOCKS // tiles), -(-units // (MOST * rows)))
-    shares = min(shares, -(-units // max(LEAST * rows, LEAST_SHARE)), MOST_SHARES)
+    shares = min(shares, -(-units // max(LEAST * rows, LEAST_SHARE)), GRID_Y)
     share = -(-units // (shares * rows)) * rows
     steps = (columns, 0, 1) if last else (1, (channels - 1) * plane, plane)
     numbers = columns, units, divider(plane, "int"), *steps, width, share

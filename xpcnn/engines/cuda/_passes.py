@@ -15,38 +15,48 @@ import numpy as np
 
 from ..._xp import Array, product
 from ...window import Ints
-from ._geometry import DIVIDER, LIMIT, divider
-from ._launch import BLOCK, Launch
-from ._memory import (
+from ._arrays import (
     alike,
-    bound,
     channels_last,
-    computed,
     empty,
     kind,
     laid,
     memory_order,
     numbers,
     rows_first,
-)
+    wider,
+)  # fmt: skip
+from ._geometry import DIVIDER, LIMIT, divider
+from ._launch import BLOCK, Launch
 from ._runner import Runner, verb
 from ._table import ACTIVATIONS, PACK
+
+ADAM = {
+    number: np.dtype([(f"number{i}", number) for i in range(9)])
+    for number in (np.dtype("float32"), np.dtype("float64"))
+}
+"""kernels/optimizers.cu's Adam."""
+
+
+def bounds_of(low: float | None, high: float | None) -> tuple[float, float]:
+    """To the kernels, a bound of NaN is none."""
+    return math.nan if low is None else low, math.nan if high is None else high
 
 
 @verb
 def clip(runner: Runner, x: Array, low: float | None, high: float | None) -> Array:
     if not alike(x):
         return NotImplemented
-    bounds = numbers(x, bound(low), bound(high))
-    return _pass(runner, f"clip<{kind(x)}>", x, (x,), *bounds, packs=2)[0]
+    bounds = numbers(x, *bounds_of(low, high))
+    return _pass(runner, f"clip<{kind(x.dtype)}>", x, (x,), *bounds, packs=2)[0]
 
 
 @verb
 def clip_dx(runner: Runner, dy: Array, y: Array, low: float | None, high: float | None) -> Array:
     if not alike(dy, y):
         return NotImplemented
-    bounds = numbers(y, bound(low), bound(high))
-    return _pass(runner, f"clip_gradient<{kind(y)}>", y, (dy, y), *bounds)[0]
+    bounds = numbers(y, *bounds_of(low, high))
+    return _pass(runner, f"clip_gradient<{kind(y.dtype)}>", y, (dy, y), *bounds)[0]
 
 
 @verb
@@ -54,7 +64,7 @@ def activation(runner: Runner, x: Array, name: str, *options: Any) -> Array:
     function = _function(name, options)
     if function is None or not alike(x):
         return NotImplemented
-    kernel = f"activation<{kind(x)}, {function}>"
+    kernel = f"activation<{kind(x.dtype)}, {function}>"
     return _pass(runner, kernel, x, (x,), *_options(x, options))[0]
 
 
@@ -63,7 +73,7 @@ def activation_dx(runner: Runner, dy: Array, held: Array, name: str, *options: A
     function = _function(name, options)
     if function is None or not alike(dy, held):
         return NotImplemented
-    kernel = f"activation_gradient<{kind(held)}, {function}>"
+    kernel = f"activation_gradient<{kind(held.dtype)}, {function}>"
     return _pass(runner, kernel, held, (dy, held), *_options(held, options))[0]
 
 
@@ -75,8 +85,8 @@ def dropout(runner: Runner, x: Array, threshold: int, scale: float, key: tuple[A
     last = order != rows_first(x.ndim) and order == channels_last(x.ndim)
     order = order if last else rows_first(x.ndim)
     channels, space = (x.shape[1], product(x.shape[2:])) if last else (1, 1)
-    noise = _noise(computed(x), scale, threshold, *map(int, key), channels, space)
-    kernel = f"dropout<{kind(x)}, {str(last).lower()}>"
+    noise = _noise(wider(x.dtype), scale, threshold, *map(int, key), channels, space)
+    kernel = f"dropout<{kind(x.dtype)}, {str(last).lower()}>"
     return _pass(runner, kernel, x, (x,), noise, packs=2, order=order)[0]
 
 
@@ -90,9 +100,11 @@ def sgd(
         return NotImplemented
     lr, momentum, decay = numbers(w, lr, momentum, decay)
     if velocity is None:
-        return *_pass(runner, f"sgd<{kind(w)}>", w, arrays, lr, decay), None
+        return *_pass(runner, f"sgd<{kind(w.dtype)}>", w, arrays, lr, decay), None
     given = lr, momentum, np.int32(nesterov), decay
-    new_w, new_velocity = _pass(runner, f"sgd_momentum<{kind(w)}>", w, arrays, *given, results=2)
+    new_w, new_velocity = _pass(
+        runner, f"sgd_momentum<{kind(w.dtype)}>", w, arrays, *given, results=2
+    )
     return new_w, new_velocity
 
 
@@ -107,8 +119,10 @@ def adam(
     shrink, coupled = (1.0 - lr * decay, 0.0) if decoupled else (1.0, decay)
     rate, correction = lr / (1.0 - beta1**count), 1.0 / math.sqrt(1.0 - beta2**count)
     step = beta1, 1.0 - beta1, beta2, 1.0 - beta2, rate, correction, eps, shrink, coupled
-    given = np.array([step], [(f"number{i}", computed(w)) for i in range(len(step))])
-    new_w, new_mean, new_square = _pass(runner, f"adam<{kind(w)}>", w, arrays, given, results=3)
+    given = np.array([step], ADAM[wider(w.dtype)])
+    new_w, new_mean, new_square = _pass(
+        runner, f"adam<{kind(w.dtype)}>", w, arrays, given, results=3
+    )
     return new_w, new_mean, new_square
 
 
@@ -118,7 +132,7 @@ def _pass(
 ) -> tuple[Array, ...]:  # fmt: skip
     """What a kernel makes of arrays, `packs` a thread, and of more: arrays that lie as `like`."""
     order = memory_order(like) if order is None else order
-    made = tuple(empty(runner, like, order) for _ in range(results))
+    made = tuple(empty(runner, like.shape, order, like.dtype) for _ in range(results))
     if like.size:
         share = BLOCK * packs * PACK // like.itemsize
         taken = (*(laid(x, order) for x in arrays), *made, np.int64(like.size), *given)
@@ -144,7 +158,7 @@ def _options(x: Array, options: tuple[Any, ...]) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=64)
 def _noise(
-    number: type, scale: float, threshold: int, low: int, high: int, channels: int, space: int
+    number: np.dtype, scale: float, threshold: int, low: int, high: int, channels: int, space: int
 ) -> np.ndarray:
     """kernels/dropout.cu's Dropout."""
     names = [("scale", number), ("threshold", "u4"), ("key", "u4", 2)]

@@ -54,9 +54,9 @@ class Product(NamedTuple):
 
 def multiplication(a: Matrices, b: Matrices, out: Matrices, add: bool = False) -> Product:
     """out (batch, M, N) = a (batch, M, K) b (batch, K, N), or added to it."""
+    assert is_matrix(a) and is_matrix(b) and is_matrix(out)
     if not out.has_rows:
         return multiplication(b.transposed, a.transposed, out.transposed, add)
-    assert out.has_rows and is_matrix(a) and is_matrix(b)
     _, m, n = out.shape
     # rows read as columns are a transposed matrix, so that out^T = b^T a^T needs no turning
     turned = not b.has_rows, not a.has_rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..._xp import Array
 from ...window import Window
 from .. import Divisor
-from ._arrays import TYPES, WORDS, is_channels_last, lanes, strides
+from ._arrays import COPIED, is_channels_last, kind, lanes, strides
 from ._geometry import Call, geometry, readers
 from ._launch import BLOCK, Launch
 from ._table import FILES
@@ -16,39 +16,39 @@ from ._table import FILES
 
 def max_pool(x: Array, y: Array, window: Window) -> Launch:
     """Set y (N, C, *out) to the maxima of x's windows."""
-    return _windowed("max_pool", TYPES[str(x.dtype)], window, x, y, (x, y))
+    return _windowed("max_pool", kind(x.dtype), window, x, y, (x, y))
 
 
 def max_pool_places(x: Array, y: Array, places: Array, window: Window) -> Launch:
     """The same, and set places (N, C, *out) to where in their planes they are."""
-    kind = TYPES[str(x.dtype)]
-    return _windowed("max_pool_places", kind, window, x, y, (x, y, places), places)
+    arrays = x, y, places
+    return _windowed("max_pool_places", kind(x.dtype), window, x, y, arrays, places)
 
 
 def max_pool_gradient(dy: Array, places: Array, dx: Array, window: Window) -> Launch:
     """Set dx (N, C, *in) to the sums of dy (N, C, *out) whose place it is."""
-    kind = TYPES[str(dy.dtype)]
+    arrays = dy, places, dx
     return _windowed(
-        "max_pool_gradient", kind, window, dx, dy, (dy, places, dx), places, gathers=True
+        "max_pool_gradient", kind(dy.dtype), window, dx, dy, arrays, places, gathers=True
     )
 
 
 def avg_pool(x: Array, y: Array, window: Window, divisor: Divisor) -> Launch:
     """Set y (N, C, *out) to the sums over x's windows, divided."""
-    return _windowed("avg_pool", TYPES[str(x.dtype)], window, x, y, (x, y), divisor=divisor)
+    return _windowed("avg_pool", kind(x.dtype), window, x, y, (x, y), divisor=divisor)
 
 
 def avg_pool_gradient(dy: Array, dx: Array, window: Window, divisor: Divisor) -> Launch:
     """Set dx (N, C, *in) to what reaches it of dy (N, C, *out), divided."""
-    kind = TYPES[str(dy.dtype)]
+    arrays = dy, dx
     return _windowed(
-        "avg_pool_gradient", kind, window, dx, dy, (dy, dx), gathers=True, divisor=divisor
+        "avg_pool_gradient", kind(dy.dtype), window, dx, dy, arrays, gathers=True, divisor=divisor
     )
 
 
 def im2col(x: Array, cols: Array, window: Window) -> Launch:
     """Set cols (N, C, K, *out) to what outputs read of x, zeros in the padding."""
-    return _windowed("im2col", WORDS[x.itemsize], window, x, cols[:, :, 0], (x, cols), k=cols)
+    return _windowed("im2col", COPIED[x.itemsize], window, x, cols[:, :, 0], (x, cols), k=cols)
 
 
 def col2im(cols: Array, x: Array, window: Window) -> Launch:
@@ -56,12 +56,12 @@ def col2im(cols: Array, x: Array, window: Window) -> Launch:
 
     The columns are float32, or float64 where x is.
     """
-    kind = TYPES[str(x.dtype)]
-    return _windowed("col2im", kind, window, x, cols[:, :, 0], (cols, x), k=cols, gathers=True)
+    number, y = kind(x.dtype), cols[:, :, 0]
+    return _windowed("col2im", number, window, x, y, (cols, x), k=cols, gathers=True)
 
 
 def _windowed(
-    kernel: str, kind: str, window: Window, x: Array, y: Array, arrays: tuple[Array, ...],
+    kernel: str, number: str | None, window: Window, x: Array, y: Array, arrays: tuple[Array, ...],
     places: Array | None = None, *, k: Array | None = None, gathers: bool = False,
     divisor: Divisor = 1,
 ) -> Launch:  # fmt: skip
@@ -84,9 +84,9 @@ def _windowed(
         pack = 1
         index, value = geometry(call(pack))
     unrolled = readers_of(window) if gathers else extent_of(window)
-    name = f"{kernel}<{index}, {kind}, {pack}, {unrolled}>"
+    name = f"{kernel}<{index}, {number}, {pack}, {unrolled}>"
     if name not in FILES:
-        name = f"{kernel}<{index}, {kind}, {pack}, 0>"
+        name = f"{kernel}<{index}, {number}, {pack}, 0>"
     blocks = -(-int(value["count"][0]) // BLOCK)
     return Launch(name, (blocks, 1, 1), (BLOCK, 1, 1), 0, (*arrays, value))
 
