@@ -278,7 +278,7 @@ def test_where_nothing_is_left_the_error_says_how_much_was_needed():
     window = conv_window("conv", 2, x.shape, w.shape, None, 1, 1, 1, 1)
     with (
         on_host(Device(size=1000)),
-        pytest.raises(MemoryError, match="conv: 65536 bytes.* 1000 bytes are free"),
+        pytest.raises(MemoryError, match=r"conv: 65536 bytes.* 1000 bytes are free"),
     ):
         cuda.conv(x, w, window)
 
