@@ -49,6 +49,7 @@ def kernels(session: nox.Session, cuda: str) -> None:
     if "--table" in session.posargs:
         session.run("python", "tests/kernel_table.py")
     else:
+        session.run("python", "tests/nvrtc.py")  # without which all would be skipped
         test = ("tests/test_compile.py", *session.posargs)
         session.run("pytest", "-n", "auto", "--dist", "worksteal", *test)
 

@@ -82,8 +82,7 @@ def main(arguments: list[str] | None = None) -> bool:
         with device.scope():
             work_through(options, device, run)
     finally:  # somebody may interrupt it: what was measured by then is kept
-        if options.json:
-            options.json.write_text(json.dumps(run, indent=1))
+        write(options.json, run)
     print_summary(run["results"])
     print_rest(run)
     if options.table:
@@ -132,13 +131,22 @@ def work_through(options: argparse.Namespace, device: Any, run: Run) -> None:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             run["failed"].append(job.named() | {"why": why})
             print(f"{job.row.name:<40} FAILED: {why}", flush=True)
+        write(options.json, run)  # an error on the device may end all
         device.free()
 
 
+def write(path: Path | None, run: Run) -> None:
+    """Write what there is so far, whole or not at all."""
+    if path:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(run, indent=1))
+        temporary.replace(path)
+
+
 def jobs(options: argparse.Namespace) -> Iterator[Job]:
-    """What is asked for, the rows of a quick run first."""
+    """What is asked for: training steps first, then the rows of a quick run."""
     chosen = [row for row in ROWS if re.search(options.only, row.name)]
-    for row in sorted(chosen, key=lambda row: not row.quick):
+    for row in sorted(chosen, key=lambda row: (not isinstance(row, Training), not row.quick)):
         if options.quick and not row.quick:
             continue
         batches = [row.network.batch] if isinstance(row, Training) else options.batch

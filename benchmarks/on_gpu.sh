@@ -8,8 +8,10 @@
 # installed. A part that fails does not keep the next from running: the end tells which did.
 set -euo pipefail
 
+OUT=${OUT:+$(mkdir -p "$OUT" && cd "$OUT" && pwd)}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 OUT=${OUT:-benchmarks/results}
+export CUPY_CACHE_DIR=${CUPY_CACHE_DIR:-$(mktemp -d)}  # the home may not be writable
 PYTHON=${PYTHON:-python3}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 mkdir -p "$OUT"

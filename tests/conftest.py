@@ -140,15 +140,26 @@ def xp(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(params=["generic", "numpy", "numba", "cuda"], scope="session")
-def engine(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each engine that takes NumPy arrays, for `with xpcnn.use(engine):`.
-
-    "cuda" takes them here: its kernels are compiled for the host.
-    """
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine that takes NumPy arrays, for `with xpcnn.use(engine):`."""
     if request.param == "numba":
         _import("numba")
-    with on_host(Device()) if request.param == "cuda" else nullcontext():
-        yield request.param
+    if request.param == "cuda":
+        _host_device()  # or why there is none
+    return request.param
+
+
+@functools.cache
+def _host_device() -> Device:
+    return Device()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """The cuda engine takes NumPy's arrays in its own tests, and in no other."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    with on_host(_host_device()) if parameters.get("engine") == "cuda" else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -124,3 +124,7 @@ def _lowered(program: ctypes.c_void_p, name: str) -> str:
     lowered = ctypes.c_char_p()
     _call("GetLoweredName", program, name.encode(), ctypes.byref(lowered))
     return lowered.value.decode()
+
+
+if __name__ == "__main__":
+    print("NVRTC", version())

@@ -44,7 +44,7 @@ def faults(kernel: Kernel, source: str, made: nvrtc.Compiled) -> Iterator[str]:
         least = min(sizes) if set(pointers) == {"Pack"} else max(sizes)
         if dict(zip(template, instance, strict=True)).get("LANES", "1") != "1" and least < PACK:
             yield f"{name} reads or writes {sizes} bytes at once"
-        if kernel.name.startswith("max_pool") and (flushed := FLUSHED.findall(ptx)):
+        if kernel.name.startswith(("max_pool", "clip")) and (flushed := FLUSHED.findall(ptx)):
             yield f"{name} compares by {set(flushed)}, which take subnormals for 0"
 
 

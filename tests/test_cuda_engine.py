@@ -15,7 +15,7 @@ import naive
 import numpy as np
 import pytest
 from cuda_device import Device, on_host
-from cuda_on_cpu import Runner, planted, sanitized, under_sanitizer
+from cuda_on_cpu import Runner, planted
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import arrays, convolutions, geometries, parts, pools, view
@@ -415,13 +415,3 @@ def test_an_argument_of_another_type_is_caught(device):
     window = pool_window("pool", 2, x.shape, 2, 2, 0, 1)
     with pytest.raises(TypeError, match="argument 2 of 3 is an array of float64"):
         device.launch(_windows.max_pool(x, y, window))
-
-
-def test_nothing_outside_of_arrays_is_touched():
-    """A few of the tests above once more, under the address sanitizer."""
-    if under_sanitizer():
-        pytest.skip("this is that process")
-    some = "right_passes or blocks_end or needs_no_columns or same_bits"
-    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", some)
-    done = sanitized("-m", "pytest", *options, __file__)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -22,6 +22,8 @@ from xpcnn.engines import cuda, generic
 from xpcnn.engines.cuda._table import OPTIONS, code
 from xpcnn.window import conv_window, pool_window
 
+RUNNER = "xpcnn.engines.cuda._cupy"
+
 KINDS = {0: np.float32, 1: np.float64, 2: np.float16}
 """cudaDataType_t."""
 
@@ -119,11 +121,14 @@ def cupy(monkeypatch) -> Iterator[CuPy]:
     stub = CuPy()
     for name, made in stub.modules.items():
         monkeypatch.setitem(sys.modules, name, made)
-    runner = import_module("xpcnn.engines.cuda._cupy").CuPy()
+    # a real CuPy's may have been imported, and is there again afterwards
+    monkeypatch.setattr(cuda, "_cupy", None, raising=False)
+    monkeypatch.delitem(sys.modules, "xpcnn.engines.cuda._cupy", raising=False)
+    monkeypatch.setitem(sys.modules, "xpcnn.engines.cuda._cupy", import_module(RUNNER))
+    runner = sys.modules[RUNNER].CuPy()
     runner.on = lambda x: nullcontext()
     with on_host(runner):
         yield stub
-    del sys.modules["xpcnn.engines.cuda._cupy"], sys.modules["xpcnn.engines.cuda"]._cupy
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -159,4 +164,4 @@ def test_kernels(cupy):
 
 
 def test_bytes_that_are_free(cupy):
-    assert import_module("xpcnn.engines.cuda._cupy").CuPy().free() == 1024
+    assert sys.modules[RUNNER].CuPy().free() == 1024

@@ -5,6 +5,7 @@ Matrices are described, not copied: whatever lies with one stride of 1 can be mu
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..._xp import Array, product
@@ -15,8 +16,8 @@ class Matrices(NamedTuple):
     """A batch of matrices (batch, rows, columns) in `array`'s memory; strides are in elements."""
 
     array: Array
-    shape: tuple[int, int, int]
-    strides: tuple[int, int, int]
+    shape: Ints
+    strides: Ints
 
     @property
     def transposed(self) -> Matrices:
@@ -94,7 +95,7 @@ def merged(shape: Ints, strides: Ints) -> int | None:
     return stride
 
 
-def matrices(x: Array, *groups: tuple[int, ...]) -> Matrices | None:
+def matrices(x: Array, *groups: Ints) -> Matrices | None:
     """x with its axes merged into (batch, rows, columns), each of the axes named.
 
     None where they do not follow each other in memory, or not as a product can take them.
@@ -103,14 +104,25 @@ def matrices(x: Array, *groups: tuple[int, ...]) -> Matrices | None:
     >>> matrices(np.zeros((2, 3, 4, 5)), (0,), (1,), (2, 3)).strides
     (60, 20, 1)
     """
+    found = _merged(x.shape, x.strides, x.itemsize, groups)
+    return found and Matrices(x, *found)
+
+
+@lru_cache(maxsize=1024)
+def _merged(
+    shape: Ints, strides: Ints, itemsize: int, groups: tuple[Ints, ...]
+) -> tuple[Ints, Ints] | None:
+    """Sizes and strides of the matrices."""
     sizes, steps = [], []
     for axes in groups:
-        shape = tuple(x.shape[axis] for axis in axes)
-        step = merged(shape, tuple(x.strides[axis] // x.itemsize for axis in axes))
+        sizes.append(product(shape[axis] for axis in axes))
+        step = merged(
+            tuple(shape[axis] for axis in axes), tuple(strides[axis] // itemsize for axis in axes)
+        )
         if step is None:
             return None
-        sizes.append(product(shape))
         steps.append(step)
-    batch = steps[0] if sizes[0] > 1 else 0  # one matrix serves a whole batch of others
-    found = Matrices(x, (sizes[0], sizes[1], sizes[2]), (batch, steps[1], steps[2]))
-    return found if is_matrix(found) else None
+    if sizes[0] == 1:
+        steps[0] = 0  # one matrix serves a whole batch of others
+    found = tuple(sizes), tuple(steps)
+    return found if is_matrix(Matrices(None, *found)) else None

@@ -59,6 +59,12 @@ def _windowed(types: dict[str, int], unrolled: tuple[int, ...]) -> tuple[tuple[s
     return (*narrow, *(("long long", name, "1", "0") for name in types))
 
 
+def _grouped() -> tuple[tuple[str, ...], ...]:
+    """(index, type, lanes, extent): packs are of groups of one channel, where 3x3 is depthwise."""
+    ways = _windowed(NUMBERS, (3,))
+    return tuple(way for way in ways if way[2] == "1" or way[3] == "0")
+
+
 def _unrolled() -> tuple[tuple[str, ...], ...]:
     """(index, type, lanes, extent): 5x5 in packs would take too many registers."""
     return tuple(
@@ -110,7 +116,7 @@ KERNELS = (
     Kernel("max_pool_gradient", "max_pool.cu", _windowed(NUMBERS, (1, 2, 3)), 88),
     Kernel("avg_pool", "avg_pool.cu", _windowed(NUMBERS, (2, 3))),
     Kernel("avg_pool_gradient", "avg_pool.cu", _windowed(NUMBERS, (1, 2, 3)), 72),
-    Kernel("convolve", "direct.cu", _windowed(NUMBERS, (3,)), 72),
+    Kernel("convolve", "direct.cu", _grouped(), 72),
     Kernel("depthwise", "direct.cu", _depthwise(), 104),
     Kernel("convolve_gradient", "direct.cu", _windowed(NUMBERS, (2,))),
     Kernel("weight_parts", "weight_gradient.cu", _parted(), 96),
