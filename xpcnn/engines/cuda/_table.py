@@ -117,7 +117,7 @@ KERNELS = (
     Kernel("avg_pool", "avg_pool.cu", _windowed(NUMBERS, (2, 3))),
     Kernel("avg_pool_gradient", "avg_pool.cu", _windowed(NUMBERS, (1, 2, 3)), 72),
     Kernel("convolve", "direct.cu", _grouped(), 72),
-    Kernel("depthwise", "direct.cu", _depthwise(), 104),
+    Kernel("depthwise", "direct.cu", _depthwise(), 96),
     Kernel("convolve_gradient", "direct.cu", _windowed(NUMBERS, (2,))),
     Kernel("weight_parts", "weight_gradient.cu", _parted(), 96),
     Kernel("weight_sums", "weight_gradient.cu", tuple((name,) for name in NUMBERS), 40),
