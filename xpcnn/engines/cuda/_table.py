@@ -119,7 +119,7 @@ KERNELS = (
     Kernel("convolve", "direct.cu", _grouped(), 72),
     Kernel("depthwise", "direct.cu", _depthwise(), 96),
     Kernel("convolve_gradient", "direct.cu", _windowed(NUMBERS, (2,))),
-    Kernel("weight_parts", "weight_gradient.cu", _parted(), 96),
+    Kernel("weight_parts", "weight_gradient.cu", _parted(), 104),
     Kernel("weight_sums", "weight_gradient.cu", tuple((name,) for name in NUMBERS), 40),
     Kernel("clip", "clip.cu", _each(NUMBERS), 40),
     Kernel("clip_gradient", "clip.cu", _each(NUMBERS), 40),
