@@ -21,7 +21,7 @@ from . import _columns, _direct, _windows
 from ._arrays import copies, new, takes, wider
 from ._norm import batch_norm, batch_norm_train, batch_norm_train_dx, channel_sums
 from ._passes import activation, activation_dx, adam, clip, clip_dx, dropout, sgd
-from ._product import Matrices, known, matrices, multiplication
+from ._product import Matrices, copied_unless, matrices, multiplication
 from ._runner import Runner, verb
 
 __all__ = [
@@ -155,12 +155,7 @@ def matmul(runner: Runner, a: Array, b: Array, add: Array | None = None) -> Arra
 
 
 def _matrix(runner: Runner, x: Array, rows: Ints, columns: Ints) -> Matrices:
-    """x as a matrix, copied where it does not lie as one."""
-    if found := matrices(x, (), rows, columns):
-        return found
-    copy = runner.empty(x.shape, x.dtype)
-    copy[...] = x
-    return known(matrices(copy, (), rows, columns))
+    return copied_unless(lambda x: matrices(x, (), rows, columns), runner.empty, x)
 
 
 def _convolved(

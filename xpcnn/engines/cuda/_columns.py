@@ -14,12 +14,13 @@ Every function says whether the least piece fits `room` bytes; where it does not
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..._xp import Array, product
 from ...window import Ints, Window
 from ._arrays import empty, is_channels_last, wider
-from ._product import Matrices, known, matrices, multiplication
+from ._product import Matrices, copied_unless, known, matrices, multiplication
 from ._runner import Runner
 from ._windows import col2im, im2col
 
@@ -180,26 +181,16 @@ def _entries(runner: Runner, order: Order, x: Array, window: Window | None) -> M
     return known(order.columns(cols))
 
 
-def _pixels(runner: Runner, order: Order, y: Array) -> Matrices:
-    """y as matrices, copied where it does not lie so."""
-    if found := order.pixels(y):
-        return found
-    copy = order.new_pixels(runner, y.shape, y.dtype)
-    copy[...] = y
-    return known(order.pixels(copy))
-
-
 def _packed_bytes(order: Order, w: Array) -> int:
     return 0 if order.weights(w) else w.nbytes
 
 
+def _pixels(runner: Runner, order: Order, y: Array) -> Matrices:
+    return copied_unless(order.pixels, partial(order.new_pixels, runner), y)
+
+
 def _weights(runner: Runner, order: Order, w: Array) -> Matrices:
-    """w (O, C, K) as a matrix, copied where it does not lie so."""
-    if found := order.weights(w):
-        return found
-    copy = order.new_weights(runner, w.shape, w.dtype)
-    copy[...] = w
-    return known(order.weights(copy))
+    return copied_unless(order.weights, partial(order.new_weights, runner), w)
 
 
 def _pieces(images: int, outs: Ints, each: int, room: int) -> Iterator[tuple[slice, Box]]:

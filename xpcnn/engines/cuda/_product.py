@@ -5,8 +5,9 @@ Matrices are described, not copied: whatever lies with one stride of 1 can be mu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..._xp import Array, product
 from ...window import Ints
@@ -69,6 +70,17 @@ def known(found: Matrices | None) -> Matrices:
     """What was made to lie so that a product can take it."""
     assert found is not None
     return found
+
+
+def copied_unless(
+    lies: Callable[[Array], Matrices | None], new: Callable[[Ints, Any], Array], x: Array
+) -> Matrices:
+    """x as matrices, copied into a new array where it does not lie so."""
+    if found := lies(x):
+        return found
+    copy = new(x.shape, x.dtype)
+    copy[...] = x
+    return known(lies(copy))
 
 
 def is_matrix(x: Matrices) -> bool:
