@@ -2,7 +2,7 @@
 # All that only a machine with a GPU can tell, in under ten minutes and without a network:
 #
 #     bash benchmarks/on_gpu.sh                      # leaves benchmarks/results/gpu.json
-#     OUT=/tmp/found PYTHON=python3.12 bash benchmarks/on_gpu.sh
+#     OUT=found PYTHON=python3.12 bash benchmarks/on_gpu.sh
 #
 # Needs CuPy, PyTorch, pytest and hypothesis, and what xpcnn needs; xpcnn itself need not be
 # installed. A part that fails does not keep the next from running: the end tells which did.

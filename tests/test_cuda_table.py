@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda_device import Device, on_host
-from cuda_on_cpu import sanitized, under_sanitizer
+from cuda_on_cpu import sanitized
 from strategies import view
 
 from xpcnn import engines, ops
@@ -165,8 +165,6 @@ def test_every_instantiation_runs():
 
 def test_nothing_outside_of_arrays_is_touched():
     """Some tests of each family once more, under the address sanitizer."""
-    if under_sanitizer():
-        pytest.skip("this is that process")
     files = (str(Path(__file__).with_name(f"test_cuda_{of}.py")) for of in FAMILIES)
     some = "right_passes or blocks_end or needs_no_columns or equal_bits"
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", some)

@@ -273,7 +273,7 @@ def _why_no_cuda() -> str | None:
         return f"CuPy is not installed; {_INSTALL['cuda']}"
     try:
         runtime = importlib.import_module("cupy").cuda.runtime
-    except ImportError as error:  # for another Python or NumPy, or two CuPys at once
+    except Exception as error:  # for another Python or NumPy, say: it raises what it likes
         return f"CuPy cannot be imported ({error}); install one anew"
     try:
         count = runtime.getDeviceCount()

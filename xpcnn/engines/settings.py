@@ -94,16 +94,15 @@ def use(
     """Force an engine, or say how engines are to work, for a block.
 
     `engine`: "generic" (the definition, Array API only), "numpy", "numba", "cuda", "torch" or
-    "jax"; what it does not do is left to the next. `workspace`: bytes a
-    convolution of the numpy or the cuda engine may take beyond inputs, outputs and weights that lie
-    oddly, 64 MiB unless set; they work in pieces that fit. `threads`:
-    how many the numba engine uses, of OMP_NUM_THREADS or one per core at most. `winograd=False`
-    forgoes Winograd's algorithm, which the numba and numpy engines take for 3x3 and 5x5 kernels in
-    float32, and which costs a digit. `precision="tf32"` lets the cuda engine multiply float32 with
-    10 bits after the point, summed in float32, which GPUs from Ampere on have units for; "float32",
-    the default unless the environment has CUPY_TF32=1, does not. What is not
-    given stays as it was. The settings hold in this thread and task alone; under jax.jit, while the
-    function is traced.
+    "jax"; what it does not do is left to the next. `workspace`: bytes a convolution of the numpy or
+    the cuda engine may take beyond inputs, outputs and weights that lie oddly, 64 MiB unless set;
+    they work in pieces that fit. `threads`: how many the numba engine uses, of OMP_NUM_THREADS or
+    one per core at most. `winograd=False` forgoes Winograd's algorithm, which the numba and numpy
+    engines take for 3x3 and 5x5 kernels in float32, and which costs a digit. `precision="tf32"`
+    lets the cuda engine multiply float32 with 10 bits after the point, summed in float32, which
+    GPUs from Ampere on have units for; "float32", the default unless the environment has
+    CUPY_TF32=1, does not. What is not given stays as it was. The settings hold in this thread and
+    task alone; under jax.jit, while the function is traced.
 
     Raises ValueError for an unknown engine or numbers below 1, TypeError for other kinds.
 

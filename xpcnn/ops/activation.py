@@ -58,12 +58,17 @@ def _derivative(f: Any, of: str = "x") -> Callable:
 
 def _name_and_options(f: Callable, args: tuple, options: dict[str, Any]) -> tuple:
     """How engines are told of f(x, *args, **options): its name, and all options in their order."""
+    return _bound(f, *args, **options) if args or options else _unless_given(f)
+
+
+def _bound(f: Callable, *args: Any, **options: Any) -> tuple:
     given = _signature(f).bind(None, *args, **options)
     given.apply_defaults()
     return f.__name__, *given.args[1:]
 
 
 _signature = cache(inspect.signature)
+_unless_given = cache(_bound)  # to bind takes a third of a small call
 
 
 def _one_where(condition: Array, x: Array) -> Array:

@@ -141,9 +141,7 @@ def col2im(runner: Runner, cols: Array, window: Window) -> Array:
 
 @verb
 def matmul(runner: Runner, a: Array, b: Array, add: Array | None = None) -> Array:
-    if not takes(a, b) or b.ndim != 2:
-        return NotImplemented
-    if not a.size or not b.size:
+    if not takes(a, b) or b.ndim != 2 or not a.size or not b.size:
         return NotImplemented
     *rows, column = range(a.ndim)
     y = runner.empty((*a.shape[:-1], b.shape[1]), a.dtype)
