@@ -9,7 +9,8 @@ from pathlib import Path
 import nox
 
 nox.options.sessions = [
-    "tests(numpy)", "tests(numba)", "tests(strict)", "kernels(cuda12)", "lint", "docs", "package",
+    "tests(numpy)", "tests(numba)", "tests(strict)", "kernels(cuda12)", "parallel", "lint", "docs",
+    "package",
 ]  # fmt: skip
 
 BACKENDS = {
@@ -52,6 +53,22 @@ def kernels(session: nox.Session, cuda: str) -> None:
         session.run("python", "tests/nvrtc.py")  # without which all would be skipped
         test = ("tests/test_compile.py", *session.posargs)
         session.run("pytest", "-n", "auto", "--dist", "worksteal", *test)
+
+
+@nox.session
+def parallel(session: nox.Session) -> None:
+    """Train in several processes on this machine, by MPI."""
+    session.install("-e", ".[dev,mpi]", "mpich")
+    session.env["OMP_NUM_THREADS"] = "1"
+    session.run("pytest", "tests/test_parallel.py", *session.posargs)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill a training 200 times at random moments: what resumes ends in the same bits."""
+    session.install("-e", ".[dev]")
+    session.env.update(XPCNN_TEST_KILLS="200", OMP_NUM_THREADS="1")
+    session.run("pytest", "-s", "tests/test_checkpoint.py", "-k", "killed", *session.posargs)
 
 
 @nox.session

@@ -121,7 +121,21 @@ POOLINGS = (
     Case("global avg", "global_avg_pool", lambda x: x.mean((2, 3)), ((2, 3, 4, 5),)),
 )  # fmt: skip
 
+RESAMPLED = (
+    Case("nearest, by size", "interpolate", naive.interpolate, ((2, 3, 4, 5),), {"size": (7, 3)}),
+    Case("nearest, by a factor", "interpolate", naive.interpolate, ((2, 3, 5),),
+         {"scale_factor": 2.5}),
+    Case("bilinear", "interpolate", naive.interpolate, ((2, 3, 4, 5),),
+         {"size": (7, 3), "mode": "bilinear"}),
+    Case("bilinear, corners", "interpolate", naive.interpolate, ((2, 3, 4, 5),),
+         {"scale_factor": (2, 0.5), "mode": "bilinear", "align_corners": True}),
+    Case("trilinear", "interpolate", naive.interpolate, ((1, 2, 2, 3, 2),),
+         {"scale_factor": 2, "mode": "trilinear"}),
+)  # fmt: skip
+
 PRODUCTS = (
+    Case("gate", "multiply", np.multiply, ((2, 3, 4, 5), (2, 3, 1, 1))),
+    Case("both repeat", "multiply", np.multiply, ((2, 1, 4), (2, 3, 1))),
     Case("linear", "linear", lambda x, w, b: x @ w.T + b, ((3, 4), (2, 4), (2,))),
     Case("linear, more axes", "linear", lambda x, w, b: x @ w.T + b, ((2, 3, 4), (5, 4), (5,))),
     Case(
@@ -137,4 +151,4 @@ PRODUCTS = (
     Case("convolve 2-d", "convolve", naive.convolve, ((4, 5), (2, 4)), {"mode": "same"}),
 )  # fmt: skip
 
-ALL = CONVOLUTIONS + POOLINGS + PRODUCTS
+ALL = CONVOLUTIONS + POOLINGS + RESAMPLED + PRODUCTS

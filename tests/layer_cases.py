@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -212,9 +213,38 @@ NORMS = (
 MOVES = (
     _same(L.Identity(), lambda nn: nn.Identity()),
     _same(L.Dropout(0.25), None, "Dropout(p=0.25)"),
+    _same(L.Dropout2d(0.25), None, "Dropout2d(p=0.25)"),
     Case(L.Flatten(), "Flatten()", IMAGE, (120,), {}, lambda nn: nn.Flatten()),
     Case(L.Pad((1, 2, 0, 1), "reflect"), "Pad(pad=(1, 2, 0, 1), mode='reflect')", IMAGE, (4, 7, 8),
          {}, lambda nn: nn.ReflectionPad2d((1, 2, 0, 1))),
+    Case(L.Upsample(scale_factor=2), "Upsample(scale_factor=2)", ROW, (4, 18), {},
+         lambda nn: nn.Upsample(scale_factor=2)),
+    Case(L.Upsample((3, 11), mode="bilinear"), "Upsample(size=(3, 11), mode='bilinear')", IMAGE,
+         (4, 3, 11), {}, lambda nn: nn.Upsample((3, 11), mode="bilinear")),
+)  # fmt: skip
+
+BLOCKS = (
+    Case(
+        L.SeparableConv2d(3, 3, stride=2, padding=1, depth_multiplier=2),
+        "SeparableConv2d(out_channels=3, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), "
+        "depth_multiplier=2)",
+        IMAGE, (3, 3, 3),
+        {"depthwise.weight": (8, 1, 3, 3), "pointwise.weight": (3, 8, 1, 1),
+         "pointwise.bias": (3,)},
+        lambda nn: nn.Sequential(OrderedDict(
+            depthwise=nn.Conv2d(4, 8, 3, 2, 1, groups=4, bias=False), pointwise=nn.Conv2d(8, 3, 1)
+        )),
+    ),
+    Case(
+        L.SeparableConv2d(2, (3, 2), bias=False),
+        "SeparableConv2d(out_channels=2, kernel_size=(3, 2), bias=False)",
+        IMAGE, (2, 4, 4), {"depthwise.weight": (4, 1, 3, 2), "pointwise.weight": (2, 4, 1, 1)},
+    ),
+    Case(
+        L.SqueezeExcitation(2), "SqueezeExcitation(ratio=2)", IMAGE, IMAGE,
+        {"fc1.weight": (2, 4, 1, 1), "fc1.bias": (2,), "fc2.weight": (4, 2, 1, 1),
+         "fc2.bias": (4,)},
+    ),
 )  # fmt: skip
 
 COMBINATORS = (
@@ -282,6 +312,43 @@ COMBINATORS = (
         (4,), (4,), {"0.weight": (4, 4), "0.bias": (4,)},
     ),
     Case(
+        L.Branches(L.Conv2d(4, 1), L.Conv2d(1, 1), L.AdaptiveAvgPool2d(1), merge="product"),
+        "Branches(\n"
+        "  merge='product'\n"
+        "  (0): Conv2d(out_channels=4, kernel_size=(1, 1))\n"
+        "  (1): Conv2d(out_channels=1, kernel_size=(1, 1))\n"
+        "  (2): AdaptiveAvgPool2d(output_size=(1, 1))\n"
+        ")",
+        IMAGE, IMAGE,
+        {"0.weight": (4, 4, 1, 1), "0.bias": (4,), "1.weight": (1, 4, 1, 1), "1.bias": (1,)},
+    ),
+    Case(
+        L.Graph(
+            ("conv", L.Conv2d(2, 3, padding=1), "input"),
+            ("both", L.BatchNorm(), ("concat", "input", "conv", "conv")),
+            ("act", L.ReLU(), "both"),
+            ("last", L.Tanh(), ("product", "act", "both")),
+        ),
+        "Graph(\n"
+        "  (conv <- input): Conv2d(out_channels=2, kernel_size=(3, 3), padding=(1, 1))\n"
+        "  (both <- concat(input, conv, conv)): BatchNorm()\n"
+        "  (act <- both): ReLU()\n"
+        "  (last <- product(act, both)): Tanh()\n"
+        ")",
+        IMAGE, (8, 6, 5),
+        {"conv.weight": (2, 4, 3, 3), "conv.bias": (2,), "both.weight": (8,), "both.bias": (8,),
+         "both.running_mean": (8,), "both.running_var": (8,)},
+    ),
+    Case(
+        L.PoolUnpool(L.MaxPool2d(2), L.Conv2d(4, 3, padding=1), L.Tanh()),
+        "PoolUnpool(\n"
+        "  pool=MaxPool2d(kernel_size=(2, 2))\n"
+        "  (0): Conv2d(out_channels=4, kernel_size=(3, 3), padding=(1, 1))\n"
+        "  (1): Tanh()\n"
+        ")",
+        IMAGE, IMAGE, {"0.weight": (4, 4, 3, 3), "0.bias": (4,)},
+    ),
+    Case(
         L.Frozen(L.Sequential(L.Conv2d(2, 3), L.BatchNorm())),
         "Frozen(inner=Sequential(\n"
         "  (0): Conv2d(out_channels=2, kernel_size=(3, 3))\n"
@@ -294,5 +361,5 @@ COMBINATORS = (
 )  # fmt: skip
 
 CASES = (
-    *ACTIVATIONS, *CONVOLUTIONS, *POOLINGS, *PRODUCTS, *NORMS, *MOVES, *COMBINATORS,
+    *ACTIVATIONS, *CONVOLUTIONS, *POOLINGS, *PRODUCTS, *NORMS, *MOVES, *BLOCKS, *COMBINATORS,
 )  # fmt: skip

@@ -8,6 +8,7 @@ xpcnn: an int, one int or one (before, after) pair per dimension, "valid", "same
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import product
 from math import ceil, floor, prod
 
@@ -251,6 +252,14 @@ def max_pool_dx(dy, indices, size):
     return dx.reshape(*dy.shape[:2], *size)
 
 
+def taken(x, indices):
+    """Of each plane of x, the entries at flat indices: the adjoint of `max_pool_dx`."""
+    y = np.zeros(indices.shape, x.dtype)
+    for n, c, *p in np.ndindex(indices.shape):
+        y[(n, c, *p)] = x[n, c].flat[indices[(n, c, *p)]]
+    return y
+
+
 def _avg_weights(places: Places, count_include_pad: bool, divisor_override):
     """Pairs (place, box, 1 / divisor). The overhang of ceil_mode never counts."""
     counted = places.inside()
@@ -320,6 +329,43 @@ def adaptive_max_pool(x, output_size):
         y[(..., *p)] = np.take_along_axis(window, best[..., None], axis=-1)[..., 0]
         indices[(..., *p)] = flat[box].reshape(-1)[best]
     return y, indices
+
+
+# ---- resampling -------------------------------------------------------------------------------
+
+
+def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
+    """Every output weighs the inputs around its point: one of them, or two along each axis."""
+    space = x.shape[2:]
+    if size is None:
+        factors = np.broadcast_to(scale_factor, len(space)).tolist()
+        size = [floor(n * factor) for n, factor in zip(space, factors, strict=True)]
+        steps = [(1, factor) for factor in factors]
+    else:
+        size = each(size, len(space))
+        steps = [(Fraction(n), m) for n, m in zip(space, size, strict=True)]
+    y = np.zeros((*x.shape[:2], *size))
+    for p in product(*map(range, size)):
+        axes = [
+            _weighed(q, n, m, *step, mode, align_corners)
+            for q, n, m, step in zip(p, space, size, steps, strict=True)
+        ]
+        for corner in product(*axes):
+            places, weights = zip(*corner, strict=True)
+            y[(..., *p)] += float(prod(weights)) * x[(..., *places)]
+    return y
+
+
+def _weighed(q, n, m, over, under, mode, align_corners) -> list[tuple]:
+    """(input place, weight) of one axis, for output q of m over n inputs; exact for a size."""
+    if mode == "nearest":
+        return [(min(floor(q * over / under), n - 1), 1)]
+    point = Fraction(2 * q + 1, 2) * over / under - Fraction(1, 2)
+    if align_corners:
+        point = Fraction(q * (n - 1), max(1, m - 1))
+    point = min(max(point, 0), n - 1)
+    low, share = floor(point), point - floor(point)
+    return [(low, 1 - share), (min(low + 1, n - 1), share)]
 
 
 # ---- gradients ------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ FLOORS = (
 ROOMS = {
     "array_api_compat": ("_xp",),
     "array_api_strict": ("_xp",),
-    "cupy": ("_xp", "engines.cuda*", "engines.cudnn*", "training.parallel*"),
-    "cupyx": ("engines.cuda*", "engines.cudnn*"),
+    "cupy": ("_xp", "engines.cuda*", "engines.cudnn*", "training.parallel"),
+    "cupyx": ("engines.cuda*", "engines.cudnn*", "training.parallel"),
     "numba": ("engines.numba*",),
     "llvmlite": ("engines.numba*",),
     "torch": ("_xp", "engines.torch*"),
@@ -49,8 +49,13 @@ ROOMS = {
     "onnx": ("io.onnx*",),
     "cv2": ("io.images",),
     "matplotlib": ("plots*",),
-    "typer": ("cli",),
-    "rich": ("cli", "training.bar"),
+    "filelock": ("data.download",),
+    "platformdirs": ("data.local",),
+    "scipy": ("data.svhn",),
+    "mpi4py": ("training.parallel",),
+    "tensorboardX": ("training.callbacks",),
+    "typer": ("cli*",),
+    "rich": ("cli*", "training.bar"),
     "numpy": ("*",),
 }
 """Who may import what is neither xpcnn's nor Python's own. `_xp` asks the libraries for devices."""
@@ -201,7 +206,8 @@ def test_what_needs_no_numpy_imports_none():
 
 HEAVY = (
     "cupy", "numba", "torch", "jax", "cv2", "onnx", "matplotlib", "typer", "rich", "safetensors",
-    "array_api_compat", "array_api_strict", "scipy", "sklearn", "PIL",
+    "array_api_compat", "array_api_strict", "scipy", "sklearn", "PIL", "mpi4py", "tensorboardX",
+    "filelock", "platformdirs",
 )  # fmt: skip
 WORK = """
 import numpy as np, xpcnn

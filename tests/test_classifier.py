@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpcnn
-from xpcnn import Classifier, layers, models
+from xpcnn import Classifier, layers
 from xpcnn.layers import BatchNorm, Conv2d, Flatten, Frozen, Linear, MaxPool2d, ReLU, Sequential
 from xpcnn.optim import SGD
 
@@ -75,15 +75,15 @@ def test_history_and_validation():
 
 
 def test_each_epoch_has_an_order_of_its_own(monkeypatch):
-    import xpcnn.training.classifier as module
+    import xpcnn.training.feed as module
 
     orders = []
 
-    def watched(n, size, key=None):
-        found = list(xpcnn.data.batches(n, size, key))
+    def watched(n, size, key=None, **options):
+        found = list(xpcnn.data.batches(n, size, key, **options))
         if key is not None:
             orders.append(np.concatenate(found).tolist())
-        return found
+        return iter(found)
 
     monkeypatch.setattr(module, "batches", watched)
     small().fit(X, Y, 2)
@@ -173,8 +173,9 @@ def test_images_elsewhere_are_refused(torch):
 @pytest.mark.parametrize(
     "name",
     [lambda y: y, lambda y: y - 4, lambda y: y * 1000, lambda y: y.astype(np.uint8),
-     lambda y: np.asarray([f"digit {i}" for i in y]), lambda y: y.tolist()],
-    ids=["places", "negative", "gaps", "uint8", "strings", "a list"],
+     lambda y: y.astype(np.float32), lambda y: np.asarray([f"digit {i}" for i in y]),
+     lambda y: np.asarray([f"digit {i}" for i in y], object), lambda y: y.tolist()],
+    ids=["places", "negative", "gaps", "uint8", "floats", "strings", "objects", "a list"],
 )  # fmt: skip
 def test_labels(name):
     net, plain = small().fit(X, name(Y), 1), small().fit(X, Y, 1)
@@ -266,17 +267,29 @@ BAD = {
         {"label_names": ("cat", "dog")}, (X, np.where(Y > 4, "cat", "dog")), ValueError,
         "fit: y holds the label 'dog'; the 2 classes are 0, 1",
     ),
-    "floating labels": (
-        {}, (X, Y.astype(np.float32)), TypeError,
-        "fit: y must hold integers or strings, not float32",
+    "labels that are not whole": (
+        {}, (X, Y + 0.5), ValueError,
+        f"fit: y holds {Y[0] + 0.5}, as a continuous target does; labels are integers or strings",
+    ),
+    "a label that is missing": (
+        {}, (X, np.where(Y == 0, np.nan, Y)), ValueError,
+        "fit: y holds nan, as a continuous target does; labels are integers or strings",
+    ),
+    "a string that is missing": (
+        {}, (X, np.where(Y == 0, None, "cat")), TypeError,
+        "fit: y must hold integers or strings, not object",
+    ),
+    "no labels": (
+        {}, (X, None), ValueError,
+        "fit: a classifier requires y to be passed, but the target y is None",
     ),
     "NaN pixels": (
         {}, (NAN, Y), ValueError,
-        "fit: x holds NaN or infinite pixels; replace them",
+        "fit: x holds NaN or infinite values; replace them",
     ),
     "infinite pixels": (
         {}, (np.full(X.shape, np.inf), Y), ValueError,
-        "fit: x holds NaN or infinite pixels; replace them",
+        "fit: x holds NaN or infinite values; replace them",
     ),
     "int64 images": (
         {}, (X.astype(np.int64), Y), TypeError,
@@ -303,7 +316,7 @@ BAD = {
     ),
     "no layout": (
         {"layout": "HWC"}, (X, Y), ValueError,
-        "fit: layout='HWC'; give one of NCW, NWC, NCHW, NHWC, NCDHW, NDHWC",
+        "fit: layout='HWC'; give one of NC, NCW, NWC, NCHW, NHWC, NCDHW, NDHWC",
     ),
     "no epochs": (
         {}, (X, Y, 0), ValueError,
@@ -321,9 +334,19 @@ BAD = {
         {"max_norm": -1.0}, (X, Y), ValueError,
         "fit: max_norm=-1.0; it must be above 0, or None",
     ),
-    "half precision": (
-        {"dtype": "float16"}, (X, Y), ValueError,
-        "fit: dtype='float16'; give 'float32' or 'float64'",
+    "an unknown dtype": (
+        {"dtype": "int8"}, (X, Y), ValueError,
+        "fit: dtype='int8'; give one of float16, float32, float64",
+    ),
+    "a model that is none": (
+        {"model": "convnet"}, (X, Y), TypeError,
+        "fit: model must be a layer, such as xpcnn.models.convnet(), or a function of the number "
+        "of classes that makes one; it is or makes 'convnet'",
+    ),
+    "a function that makes no model": (
+        {"model": float}, (X, Y), TypeError,
+        "fit: model must be a layer, such as xpcnn.models.convnet(), or a function of the number "
+        "of classes that makes one; it is or makes 10.0",
     ),
     "fewer outputs than classes": (
         {"model": Sequential(Flatten(), Linear(9))}, (X, Y), ValueError,
@@ -374,7 +397,7 @@ def test_bad_data_later(call):
     for x, message in [
         (XT[:, :, :6], "the network takes images (1, 8, 8) (C, ...); x holds (1, 6, 8)"),
         (XT[:0], "x (0, 1, 8, 8) holds no pixels; give at least one image"),
-        (XT * np.nan, "x holds NaN or infinite pixels; replace them"),
+        (XT * np.nan, "x holds NaN or infinite values; replace them"),
         (XT[0], "x must be images (N, C, H, W); it is (1, 8, 8): grey images need a channel axis, "
          "x[:, None]"),
     ]:  # fmt: skip
@@ -405,18 +428,12 @@ def test_not_fitted(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_model_that_is_none():
-    with pytest.raises(TypeError, match=r"^Classifier: model must be a layer, such as xpcnn\.mod"):
-        Classifier(models.convnet)
-
-
 def test_a_loss_that_becomes_nan_leaves_the_classifier_as_it_was():
     net = small().fit(X, Y, 1)
-    before = dict(vars(net))
     net.optimizer = SGD(1e30)
+    before = dict(vars(net))
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         net.fit(X, Y, 5)
-    net.optimizer = None
     assert all(vars(net)[name] is value for name, value in before.items())
 
 

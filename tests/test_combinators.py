@@ -565,12 +565,14 @@ def test_errors_of_operations_say_in_which_layer(call, kind, beginning):
         (
             lambda: L.Branches(L.ReLU(), merge="mean"),
             ValueError,
-            "Branches: needs layers and merge='concat' or 'sum'; merge='mean' with 1 layers",
+            "Branches: needs layers and merge='concat', 'sum' or 'product'; merge='mean' with 1 "
+            "layers",
         ),
         (
             lambda: L.Branches(),
             ValueError,
-            "Branches: needs layers and merge='concat' or 'sum'; merge='concat' with 0 layers",
+            "Branches: needs layers and merge='concat', 'sum' or 'product'; merge='concat' with 0 "
+            "layers",
         ),
         (
             lambda: L.Layer().init(KEY, (3,)),

@@ -197,7 +197,7 @@ def test_steps_in_half_precision_are_computed_in_float32(verb):
     halves = [a.astype(np.float16) if isinstance(a, np.ndarray) else a for a in CALLS[verb]]
     wide = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in halves]
     with xpcnn.use("generic"):
-        expected = {"sgd": optim._sgd, "adam": optim._adam}[verb](*wide)
+        expected = {"sgd": optim.sgd._sgd, "adam": optim.adam._adam}[verb](*wide)
     for ours, one in zip(answers(verb, *halves), expected, strict=True):
         assert ours.dtype == np.float16
         np.testing.assert_allclose(ours, one.astype(np.float16), rtol=2**-10)

@@ -17,12 +17,14 @@ from hypothesis.extra import numpy as hnp
 
 from xpcnn._files import replacing
 from xpcnn.data import (
+    SETS,
     Dataset,
     batches,
     digits,
     fashion_mnist,
     from_path,
     load,
+    local,
     read_idx,
     sets,
     stratified_split,
@@ -369,37 +371,39 @@ def test_a_folder_of_four(tmp_path, rng, ending):
     assert data.classes == tuple("0123456789")
 
 
-@pytest.mark.parametrize("below", ["", "fashion-mnist"])
-def test_fashion_mnist_is_found_by_the_environment(tmp_path, rng, monkeypatch, below):
-    write_four(tmp_path / below, rng)
-    monkeypatch.setenv("XPCNN_DATA", str(tmp_path))
+@pytest.mark.parametrize("above", ["", "fashion-mnist"])
+def test_fashion_mnist_is_found_by_the_environment(tmp_path, rng, monkeypatch, above):
+    write_four(tmp_path / "fashion-mnist", rng)
+    monkeypatch.setenv("XPCNN_DATA", str(tmp_path / above))
     data = load("fashion-mnist")
     assert data.train[0].shape == (20, 1, 9, 7)
     assert (data.classes[0], data.classes[9]) == ("T-shirt/top", "Ankle boot")
 
 
-def test_fashion_mnist_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setenv("XPCNN_DATA", str(tmp_path))
-    monkeypatch.setattr(sets, "DEBIAN", str(tmp_path / "debian"))
+def test_fashion_mnist_is_missing(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", IMAGES)
     with pytest.raises(FileNotFoundError) as caught:
-        fashion_mnist()
+        fashion_mnist(tmp_path)
     assert str(caught.value) == (
-        f"fashion_mnist: no train-images-idx3-ubyte(.gz) in {tmp_path}/fashion-mnist or {tmp_path}"
-        f' or {tmp_path}/debian; run "apt-get install dataset-fashion-mnist", or set XPCNN_DATA to'
-        " a folder that holds the four files"
+        "load: fashion-mnist (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz,"
+        f" t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) is not in {tmp_path}; run"
+        ' "xpcnn data get fashion-mnist", or put it there'
     )
 
 
 def test_fashion_mnist_has_ten_classes(tmp_path, rng):
     write_four(tmp_path, rng)
     write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.full(10, 10, np.uint8))
-    with pytest.raises(ValueError, match="a label is 10; fashion-mnist has 10 classes"):
+    with pytest.raises(ValueError, match="labels run from 0 to 10; fashion-mnist has 10 classes"):
         fashion_mnist(tmp_path)
 
 
-@pytest.mark.skipif(not Path(sets.DEBIAN).is_dir(), reason="no package dataset-fashion-mnist")
+DEBIAN = Path(local.SYSTEM, "fashion-mnist")
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="no package dataset-fashion-mnist")
 def test_fashion_mnist_of_debian():
-    data = fashion_mnist(sets.DEBIAN)
+    data = fashion_mnist(DEBIAN)
     assert data.train[0].shape == (60000, 1, 28, 28)
     assert np.bincount(data.train[1]).tolist() == [6000] * 10
     assert np.bincount(data.test[1]).tolist() == [1000] * 10
@@ -472,9 +476,9 @@ def test_what_is_not_there(tmp_path, rng):
 
 def test_unknown_names():
     with pytest.raises(ValueError) as caught:
-        load("mnist")
+        load("cifar")
     assert str(caught.value) == (
-        'load: there is no data set and no file "mnist"; choose digits or fashion-mnist, or give'
+        f'load: there is no data set and no file "cifar"; choose digits, {", ".join(SETS)}, or give'
         " the path of an IDX images file or of a folder with MNIST's four files"
     )
 
@@ -505,7 +509,9 @@ def test_batches_by_key():
 
 @pytest.mark.parametrize("n, size", [(-1, 2), (5, 0), (5, -3)])
 def test_impossible_batches(n, size):
-    with pytest.raises(ValueError, match=f"n must be >= 0 and size >= 1; they are {n} and {size}"):
+    with pytest.raises(
+        ValueError, match=f"batches: n .* they are n={n}, start=0, size={size}, run=1"
+    ):
         batches(n, size)
     with pytest.raises(TypeError):
         batches(float(n), size)

@@ -90,6 +90,78 @@ def test_dropout_probability(p):
     assert str(error.value) == f"dropout: p must lie in [0, 1]; it is {p}"
 
 
+# ---- dropout of whole channels ----------------------------------------------------------------
+
+
+def _dropout2d(id, p):
+    x = np.random.default_rng(0).standard_normal((4, 3, 5, 2))
+    return Case(f"dropout2d-{id}", ops.dropout2d, None, {"x": x}, {"p": p, "key": KEY})
+
+
+def test_channels_are_dropped_as_a_whole_by_the_mask_of_their_number(xp):
+    """The bits of (N, C) numbers: the same channels on every library, whatever their size."""
+    for dtype in (np.float64, np.float32):
+        y = host(xp, ops.dropout2d(adopt(xp, np.ones((16, 8, 3, 2), dtype)), 0.25, key=key(0)))
+        alone = host(xp, ops.dropout(adopt(xp, np.ones((16, 8), dtype)), 0.25, key=key(0)))
+        np.testing.assert_array_equal(y, np.broadcast_to(alone[..., None, None], y.shape))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
+def test_dropout2d_keeps_its_share_of_channels(xp, p):
+    y = host(xp, ops.dropout2d(adopt(xp, np.ones((100, 50, 2, 1))), p, key=KEY))
+    kept = y[:, :, 0, 0] != 0
+    np.testing.assert_array_equal(y[kept], 1.0 / (1.0 - p) if p < 1 else np.empty((0, 2, 1)))
+    assert abs(kept.mean() - (1 - p)) <= 5 * (p * (1 - p) / kept.size) ** 0.5
+
+
+@given(x=arrays((3, 4, 2, 2), special=(np.nan, np.inf)), p=st.floats(0, 1), seed=st.integers(0, 99))
+def test_the_gradient_passes_where_channels_stay(x, p, seed):
+    case = Case("", ops.dropout2d, None, {"x": x}, {"p": p, "key": key(seed)})
+    dy = gradient_for(x)
+    y, (dx,) = vjp_of(case.on(), [x], dy)
+    np.testing.assert_array_equal(y[dx == 0], 0)  # NaN and inf are dropped too
+    np.testing.assert_array_equal(dx, case.on()(dy))
+    np.testing.assert_array_equal((dx == 0).all((2, 3)), (dx == 0).any((2, 3)))
+
+
+@given(layout=st.sampled_from(LAYOUTS))
+def test_channels_are_known_by_place_not_memory(layout):
+    x = view(np.ones((3, 4, 6, 2)), layout)
+    np.testing.assert_array_equal(
+        ops.dropout2d(x, key=KEY), ops.dropout2d(np.ones(x.shape), key=KEY)
+    )
+
+
+@by_cases([_dropout2d("half", 0.5), _dropout2d("none", 0.0)])
+def test_dropout2d_under_jit(jax, case):
+    check_jax(jax, case)
+
+
+def test_dropout2d_of_float16(xp):
+    check_half(xp, _dropout2d("half", 0.3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ops.dropout2d(X, 1.5, key=KEY), "dropout2d: p must lie in [0, 1]; it is 1.5"),
+        (
+            lambda: ops.dropout2d(X[0], key=KEY),
+            "dropout2d: x must be (N, C, H, W); x is (3, 5, 4): pass x[None, ...] for a batch of "
+            "one",
+        ),
+        (
+            lambda: xpcnn.layers.Dropout2d().vjp({}, X),
+            "Dropout2d: training needs a key; call vjp(..., key=xpcnn.random.key(0))",
+        ),
+    ],
+)
+def test_dropout2d_errors(call, message):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert str(error.value) == message
+
+
 # ---- padding ----------------------------------------------------------------------------------
 
 X = np.random.default_rng(1).standard_normal((2, 3, 5, 4))

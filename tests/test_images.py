@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import os
 import zlib
 
 import numpy as np
 import pytest
 
+from xpcnn.io import images
 from xpcnn.io.images import read_image
 
 cv2 = pytest.importorskip("cv2")
@@ -86,29 +88,66 @@ def test_opaque_pixels_keep_their_colours(save, noise):
     np.testing.assert_array_equal(read_image(save(pixels), (3, 12, 10)), noise.transpose(2, 0, 1))
 
 
-# EXIF's orientation 6: the first row of the file is the right-hand side of the image
-EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+def exif(orientation, order="big"):
+    mark = b"MM" if order == "big" else b"II"
+    numbers = [(42, 2), (8, 4), (1, 2), (0x0112, 2), (3, 2), (1, 4), (orientation, 2), (0, 6)]
+    return mark + b"".join(number.to_bytes(size, order) for number, size in numbers)
 
 
-def in_jpeg(data):
-    body = b"Exif\0\0" + EXIF
+def in_jpeg(data, exif):
+    body = b"Exif\0\0" + exif
     return data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[2:]
 
 
-def in_png(data):
-    body = b"eXIf" + EXIF
-    chunk = len(EXIF).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+def in_png(data, exif):
+    body = b"eXIf" + exif
+    chunk = len(exif).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     return data[:33] + chunk + data[33:]  # after the signature and IHDR
 
 
-@pytest.mark.parametrize("name, turn", [("a.jpg", in_jpeg), ("a.png", in_png)])
-def test_orientation(save, name, turn):
-    pixels = np.zeros((16, 32), np.uint8)
-    pixels[:8] = 255
-    path = save(pixels, name)
-    path.write_bytes(turn(path.read_bytes()))
-    upright = read_image(path, (1, 32, 16))[0].astype(int)
-    assert np.abs(upright - np.rot90(pixels, -1)).max() <= 8  # JPEG is lossy
+# how a viewer turns the rows and columns of the file
+TURNS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.swapaxes(a, 0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation, turned", TURNS.items())
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize(
+    "name, insert, channels",
+    [("a.jpg", in_jpeg, 1), ("a.png", in_png, 1), ("a.png", in_png, 3), ("a.png", in_png, 4)],
+    ids=["JPEG", "grey", "colour", "alpha"],
+)
+def test_orientation(save, name, insert, channels, orientation, turned, order):
+    pixels = np.full((16, 32, channels), 200, np.uint8)
+    pixels[:8, :8, -1] = 0
+    path = save(pixels if channels > 1 else pixels[..., 0], name)
+    path.write_bytes(insert(path.read_bytes(), exif(orientation, order)))
+    plain = save(pixels if channels > 1 else pixels[..., 0], f"plain-{name}")
+    expected = turned(read_image(plain, (1, 16, 32))[0])
+    upright = read_image(path, (1, *expected.shape))[0]
+    assert np.abs(upright.astype(int) - expected).max() <= (8 if name == "a.jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_are_none(save, orientation):
+    path = save(filled(RED, (4, 8)))
+    path.write_bytes(in_png(path.read_bytes(), exif(orientation)))
+    assert (read_image(path, (1, 4, 8)) == 76).all()
+
+
+@pytest.mark.parametrize("length", range(26))
+def test_exif_that_ends_early(save, length):
+    path = save(filled(RED, (4, 8)))
+    path.write_bytes(in_png(path.read_bytes(), exif(6)[:length]))
+    assert (read_image(path, (1, 4, 8)) == 76).all()
 
 
 def test_shrinking_averages(save, noise):
@@ -128,8 +167,82 @@ def test_an_axis_that_shrinks_averages_though_the_other_grows(save):
     assert (read_image(save(rows), (1, 2, 6)) == 100).all()
 
 
-def test_names_beyond_ascii(save, noise):
-    assert read_image(save(noise, "Ziffer ä 数.png"), (3, 12, 10)).shape == (3, 12, 10)
+def test_cropping_keeps_the_middle_and_its_proportions(save):
+    wide = np.zeros((10, 30), np.uint8)
+    wide[:, 10:20] = 200
+    assert (read_image(save(wide, "wide.png"), (1, 5, 5), "crop") == 200).all()
+    assert (read_image(save(wide.T, "tall.png"), (1, 20, 20), "crop") == 200).all()
+    columns = read_image(save(wide, "wide.png"), (1, 10, 20), "crop")[0, 0]
+    assert columns.tolist() == [0] * 5 + [200] * 10 + [0] * 5
+
+
+def test_stretching_keeps_all(save):
+    wide = np.zeros((10, 30), np.uint8)
+    wide[:, 10:20] = 200
+    columns = read_image(save(wide), (1, 5, 3))[0, 0]
+    assert columns.tolist() == [0, 200, 0]
+
+
+@pytest.mark.parametrize("shape, in_shape", [((1, 40), (1, 9, 2)), ((40, 1), (3, 2, 9))])
+def test_cropping_what_is_very_thin(save, shape, in_shape):
+    path = save(np.full(shape, 77, np.uint8))
+    assert (read_image(path, in_shape, "crop") == 77).all()
+
+
+def test_a_crop_is_turned_first(save):
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:8] = 255  # once turned, the right half
+    path = save(pixels)
+    path.write_bytes(in_png(path.read_bytes(), exif(6)))
+    image = read_image(path, (1, 16, 16), "crop")[0]
+    assert (image == np.repeat([0, 255], 8)).all()
+
+
+def photo(height, width):
+    """Smooth shapes and fine grain, as photos have them."""
+    grain = np.random.default_rng(0).normal(0, 4, (height, width, 3))
+    rows, columns = np.mgrid[:height, :width][..., None] / np.array([30.0, 41.0, 55.0])
+    return np.clip(128 + 90 * np.sin(rows) * np.cos(columns) + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+@pytest.mark.parametrize("side", [8, 16, 30, 60])  # decoded at an eighth, a quarter, a half, whole
+def test_large_jpegs_are_decoded_at_a_fraction(save, monkeypatch, side, resize, orientation):
+    path = save(photo(200, 131), "a.jpg")
+    path.write_bytes(in_jpeg(path.read_bytes(), exif(orientation)))
+    quick = read_image(path, (3, side, side), resize).astype(float)
+    monkeypatch.setattr(images, "FRACTIONS", ())
+    slow = read_image(path, (3, side, side), resize)
+    error = np.sqrt(np.mean((quick - slow) ** 2))
+    assert error <= 6.0  # of 255
+    assert (error == 0.0) == (side == 60)
+
+
+@pytest.mark.parametrize(
+    "side, fraction", [(1, 8), (6, 8), (7, 4), (12, 4), (13, 2), (25, 2), (26, 1)]
+)
+def test_a_fraction_leaves_twice_the_size(save, side, fraction):
+    for pixels in (photo(100, 170), photo(170, 100)):
+        data = save(pixels, "a.jpg").read_bytes()
+        assert images._fraction(data, side) == fraction
+
+
+@pytest.mark.parametrize("length", range(0, 170, 3))
+def test_headers_that_end_have_no_fraction(save, length):
+    data = save(photo(16, 16), "a.jpg").read_bytes()
+    frame = data.index(b"\xff\xc0")
+    assert images._fraction(data[:length], 1) == (8 if length >= frame + 9 else 1)
+
+
+@pytest.mark.parametrize("name", ["Ziffer ä 数.png", "a b\nc.png", os.fsdecode(b"\xff\xfe.png")])
+def test_names(save, noise, name):
+    assert read_image(save(noise, name), (3, 12, 10)).shape == (3, 12, 10)
+
+
+def test_sun_raster(save, noise):
+    path = save(noise[..., 0], "a.ras")
+    np.testing.assert_array_equal(read_image(path, (1, 12, 10))[0], noise[..., 0])
 
 
 # Bad files
@@ -209,3 +322,22 @@ def test_without_opencv(save, noise, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'OpenCV: pip install "xpcnn\[images\]"'):
         read_image(path, (3, 8, 8))
+
+
+def test_opencv_that_is_too_old(save, noise, monkeypatch):
+    path = save(noise)
+    monkeypatch.delattr(cv2, "imdecodeWithMetadata")
+    with pytest.raises(ImportError, match=r"needs OpenCV 4\.12 or later; this is [\d.]+: pip inst"):
+        read_image(path, (3, 8, 8))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png is no ordinary file; give an image file"):
+        read_image(tmp_path / "a.png", (3, 8, 8))
+
+
+def test_resizes_that_are_none(save, noise):
+    with pytest.raises(ValueError, match="read_image: resize='pad'; give 'stretch' or 'crop'"):
+        read_image(save(noise), (3, 8, 8), "pad")

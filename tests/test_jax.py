@@ -19,6 +19,7 @@ COMPILED = {
     "max_pool2d-max, overlapping, padded", "max_pool2d-max, ceil", "avg_pool2d-avg",
     "avg_pool2d-avg, ceil", "avg_pool2d-avg, same, padding apart",
     "adaptive_max_pool2d-adaptive max", "adaptive_avg_pool2d-adaptive avg",
+    "interpolate-nearest, by size", "interpolate-bilinear", "multiply-gate",
     "linear-linear", "locally_connected2d-locally connected", "unfold-unfold",
     "correlate-correlate 1-d",
 }  # fmt: skip

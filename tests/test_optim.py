@@ -1,4 +1,4 @@
-"""Optimizers and schedules: PyTorch's steps on every library, and nothing given is changed."""
+"""Optimizers: PyTorch's steps on every library, and nothing given is changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 
 from xpcnn.layers import tree
-from xpcnn.optim import SGD, Adam, AdamW, Constant, Cosine, Step, clip_by_global_norm
+from xpcnn.optim import (
+    LARS,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Cosine,
+    Lion,
+    NAdam,
+    RMSprop,
+    Step,
+    clip_by_global_norm,
+)
 
 SHAPES = {"0.weight": (4, 3, 2, 2), "0.bias": (4,), "1.weight": (4,), "10.weight": (2, 5)}
 OPTIMIZERS = [
@@ -23,6 +35,20 @@ OPTIMIZERS = [
     Adam(0.1, betas=(0.0, 0.0)),
     AdamW(),
     AdamW(0.1, betas=(0.7, 0.9), eps=0.01, weight_decay=0.3),
+    NAdam(),
+    NAdam(0.1, betas=(0.7, 0.9), eps=0.01, weight_decay=0.3, momentum_decay=0.1),
+    RMSprop(),
+    RMSprop(0.1, alpha=0.8, eps=0.01, weight_decay=0.3, momentum=0.9),
+    RMSprop(0.1, alpha=0.8, eps=0.01, weight_decay=0.3, momentum=0.9, centered=True),
+    Adagrad(),
+    Adagrad(0.1, weight_decay=0.3, initial_accumulator_value=0.5, eps=0.01),
+]
+"""Those that PyTorch has."""
+OTHERS = [
+    Lion(0.1),
+    Lion(0.1, betas=(0.6, 0.8), weight_decay=0.3),
+    LARS(),
+    LARS(0.1, momentum=0.8, trust_coefficient=0.5, weight_decay=0.3),
 ]
 STEPS = 20
 
@@ -58,10 +84,14 @@ def run_torch(torch, optimizer, weights, grads):
         | ({"weight_decay": 0.0} if exempt else {}),
     ]
     theirs = getattr(torch.optim, type(optimizer).__name__)(groups, **options)
-    for grad in grads:
-        for name, tensor in tensors.items():
-            tensor.grad = torch.tensor(grad[name])
-        theirs.step()
+    torch.set_default_dtype(torch.float64)  # of NAdam's product of momenta
+    try:
+        for grad in grads:
+            for name, tensor in tensors.items():
+                tensor.grad = torch.tensor(grad[name])
+            theirs.step()
+    finally:
+        torch.set_default_dtype(torch.float32)
     return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
@@ -78,8 +108,105 @@ def test_steps_are_those_of_pytorch(xp, torch, optimizer, exempt):
         )
 
 
+def sign_steps(optimizer, w, grads):
+    """Lion, as the paper's Algorithm 2 has it."""
+    (beta1, beta2), m = optimizer.betas, np.zeros_like(w)
+    decay = 0.0 if optimizer.exempt and w.ndim < 2 else optimizer.weight_decay
+    for g in grads:
+        w = w - optimizer.lr * (np.sign(beta1 * m + (1 - beta1) * g) + decay * w)
+        m = beta2 * m + (1 - beta2) * g
+    return w
+
+
+def trusting_steps(optimizer, w, grads):
+    """LARS, as the paper's Algorithm 1 has it; tensors that are exempt go as in SGD."""
+    spared, v = optimizer.exempt and w.ndim < 2, np.zeros_like(w)
+    decay = 0.0 if spared else optimizer.weight_decay
+    for g in grads:
+        length, slope = np.linalg.norm(w), np.linalg.norm(g)
+        ratio = 1.0 if spared else optimizer.trust_coefficient * length / (slope + decay * length)
+        v = optimizer.momentum * v + optimizer.lr * ratio * (g + decay * w)
+        w = w - v
+    return w
+
+
+@pytest.mark.parametrize("exempt", [False, True])
+@pytest.mark.parametrize("optimizer", OTHERS, ids=repr)
+def test_steps_are_those_of_the_papers(xp, optimizer, exempt):
+    optimizer = dataclasses.replace(optimizer, exempt=exempt)
+    steps = sign_steps if isinstance(optimizer, Lion) else trusting_steps
+    weights, *grads = draw()
+    got, _ = run(xp, optimizer, weights, grads)
+    for name, w in weights.items():
+        expected = steps(optimizer, w, [grad[name] for grad in grads])
+        assert np.abs(expected - w).max() > 1e-3
+        np.testing.assert_allclose(
+            xp.to_numpy(tree.flatten(got)[name]), expected, rtol=1e-12, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("w, g", [(0.0, 2.0), (2.0, 0.0), (0.0, 0.0)])
+def test_lars_without_a_norm_steps_as_sgd(xp, w, g):
+    """Nothing is divided by 0, and a layer of zeros leaves them."""
+    weights, grads = ({"weight": np.full((2, 2), value)} for value in (w, g))
+    got, _ = run(xp, LARS(0.5, weight_decay=0.25), weights, [grads])
+    expected = w - 0.5 * (g + 0.25 * w)
+    np.testing.assert_allclose(xp.to_numpy(got["weight"]), np.full((2, 2), expected))
+
+
+def test_the_variance_of_rmsprop_is_never_negative(xp):
+    """Of equal gradients it is 0, and by rounding may come out as less."""
+    grads = [{"weight": np.full(3, 0.1, np.float32)}] * 200
+    weights = {"weight": np.zeros(3, np.float32)}
+    got, state = run(xp, RMSprop(centered=True, alpha=0.3), weights, grads)
+    square, mean = (xp.to_numpy(state[name]["weight"]) for name in ("square", "mean"))
+    assert (square - mean * mean < 0).all()
+    assert np.isfinite(xp.to_numpy(got["weight"])).all()
+
+
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS[10], OPTIMIZERS[14], *OTHERS[1::2]], ids=repr)
+def test_half_precision_is_computed_in_float32(optimizer):
+    """A float16 has no eps of 1e-8, and 0 / 0 where a gradient is 0."""
+    weights, grads, *_ = draw(np.float16)
+    grads = {name: g * (np.abs(g) > 0.5) for name, g in grads.items()}
+    optimizer = dataclasses.replace(optimizer, lr=0.5)
+
+    def first_step(dtype):
+        given = ({name: a.astype(dtype) for name, a in flat.items()} for flat in (weights, grads))
+        w, g = (tree.unflatten(flat) for flat in given)
+        with np.errstate(divide="raise", invalid="raise"):
+            new, state = optimizer.update(w, g, optimizer.init(w))
+        return tree.flatten({"weights": new} | state)
+
+    half, wide = first_step(np.float16), first_step(np.float32)
+    assert half.pop("step") == 1
+    for name, leaf in half.items():
+        np.testing.assert_array_equal(leaf, wide[name].astype(np.float16), strict=True)
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *OTHERS], ids=repr)
+def test_a_state_can_be_put_down_and_taken_up(xp, optimizer):
+    """It is a tree of arrays and one int, and holds all there is to know."""
+    weights, *grads = draw(np.float32)
+    got, state = run(xp, optimizer, weights, grads[:3])
+    assert type(state["step"]) is int and next(iter(state)) == "step"
+    stored = {
+        name: {key: np.array(xp.to_numpy(leaf)) for key, leaf in tree.flatten(part).items()}
+        for name, part in state.items()
+        if name != "step"
+    }
+    assert all(a.shape in ((), SHAPES[n]) for part in stored.values() for n, a in part.items())
+    again = {"step": state["step"]} | {name: nested(xp, part) for name, part in stored.items()}
+    first, second = (optimizer.update(got, nested(xp, grads[3]), one) for one in (state, again))
+    for ours, expected in zip(first, second, strict=True):
+        for name, leaf in tree.flatten(expected).items():
+            np.testing.assert_array_equal(
+                *(a if name == "step" else xp.to_numpy(a) for a in (tree.flatten(ours)[name], leaf))
+            )
+
+
 @pytest.mark.parametrize("lr", [None, 0.1, np.float64(0.1), np.array(0.1)], ids=repr)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *OTHERS], ids=repr)
 def test_float32_stays_float32(xp, optimizer, lr):
     weights, *grads = draw(np.float32)
     got, state = run(xp, optimizer, weights, grads[:2], lr=lr)
@@ -95,7 +222,7 @@ def test_options_are_held_as_python_floats():
     assert {type(option) for option in options} == {float}
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *OTHERS], ids=repr)
 def test_nothing_given_is_changed(optimizer):
     weights, grads = ({"0": {"weight": a["0.weight"]}} for a in draw()[:2])
     _, state = optimizer.update(weights, grads, optimizer.init(weights))
@@ -115,7 +242,10 @@ def test_trees_are_matched_by_name():
     np.testing.assert_equal(got, expected)
 
 
-@pytest.mark.parametrize("optimizer", [OPTIMIZERS[4], OPTIMIZERS[6], OPTIMIZERS[9]], ids=repr)
+JITTED = [OPTIMIZERS[i] for i in (4, 6, 9, 11, 14, 16)] + OTHERS[1::2]
+
+
+@pytest.mark.parametrize("optimizer", JITTED, ids=repr)
 def test_jit_traces_weights_state_and_rate(jax, optimizer):
     weights, *grads = draw()
     scheduled = dataclasses.replace(optimizer, lr=Cosine(0.1, STEPS, warmup=3))
@@ -131,6 +261,16 @@ def test_jit_traces_weights_state_and_rate(jax, optimizer):
     assert update._cache_size() <= 2  # for a step that is an int, then an array; not for each step
 
 
+@pytest.mark.parametrize("optimizer", JITTED, ids=repr)
+def test_jit_keeps_float32(jax, optimizer):
+    """Also where the step and the rate are traced, in 64 bits."""
+    weights, grads, *_ = (nested(jax.numpy, flat) for flat in draw(np.float32))
+    update, rate = jax.jit(optimizer.update), jax.numpy.asarray(0.1, dtype=jax.numpy.float64)
+    got, state = update(weights, grads, optimizer.init(weights), rate)
+    trees = [got, *(part for name, part in state.items() if name != "step")]
+    assert {leaf.dtype.name for one in trees for leaf in tree.leaves(one)} == {"float32"}
+
+
 def test_a_schedule_sets_the_rate_of_each_step():
     optimizer = SGD(Step(1.0, every=2, factor=0.5))
     weights = {"bias": np.zeros(1)}
@@ -141,34 +281,6 @@ def test_a_schedule_sets_the_rate_of_each_step():
         seen.append(float(weights["bias"][0]))
     assert seen == [-1.0, -2.0, -2.5, -3.0, -3.25]
     assert SGD(lambda step: np.float32(step / 2)).rate(3) == 1.5
-
-
-@pytest.mark.parametrize(
-    "schedule, expected",
-    [
-        (Constant(0.5), [0.5] * 6),
-        (Constant(1.0, warmup=3), [0.25, 0.5, 0.75, 1, 1, 1]),
-        (Step(1.0, every=2), [1, 1, 0.1, 0.1, 0.01, 0.01]),
-        (Step(8.0, every=3, factor=0.5, warmup=1), [4, 8, 8, 4, 4, 4]),
-        (Cosine(1.0, steps=4), [1, 0.5 + 0.125**0.5, 0.5, 0.5 - 0.125**0.5, 0, 0]),
-        (Cosine(3.0, steps=2, final=1.0), [3, 2, 1, 1, 1, 1]),
-        (Cosine(3.0, steps=3, warmup=1, final=1.0), [1.5, 3, 2, 1, 1, 1]),
-    ],
-)
-def test_schedules(schedule, expected):
-    rates = [schedule(step) for step in range(6)]
-    np.testing.assert_allclose(rates, expected, rtol=0, atol=1e-15)
-    assert {type(rate) for rate in rates} == {float}
-
-
-def test_cosine_is_that_of_pytorch(torch):
-    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=10, eta_min=0.01)
-    ours = Cosine(0.3, steps=10, final=0.01)
-    for step in range(11):
-        assert ours(step) == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-15)
-        theirs.step()
-        scheduler.step()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -241,20 +353,27 @@ BUFFER = {"1": {"running_mean": np.zeros(2)}}
             "Adam(betas=0.9): betas must be two numbers in [0, 1), such as (0.9, 0.999)",
         ),
         (lambda: Adam(eps=-1e-8), ValueError, "Adam(eps=-1e-08): eps must lie in [0, inf)"),
-        (lambda: Constant(-1), ValueError, "Constant(lr=-1): lr must lie in [0, inf)"),
         (
-            lambda: Constant(1, warmup=-1),
+            lambda: NAdam(momentum_decay=-1),
             ValueError,
-            "Constant(warmup=-1): warmup must be at least 0",
+            "NAdam(momentum_decay=-1): momentum_decay must lie in [0, inf)",
         ),
-        (lambda: Step(1, every=0), ValueError, "Step(every=0): every must be at least 1"),
-        (lambda: Step(1, every=0.5), TypeError, "Step(every=0.5): every must be an integer"),
-        (lambda: Step(1, 2, -1), ValueError, "Step(factor=-1): factor must lie in [0, inf)"),
+        (lambda: RMSprop(alpha=1), ValueError, "RMSprop(alpha=1): alpha must lie in [0, 1)"),
         (
-            lambda: Cosine(1, steps=5, warmup=5),
+            lambda: RMSprop(momentum="0.9"),
+            TypeError,
+            "RMSprop(momentum='0.9'): momentum must be a number",
+        ),
+        (lambda: Adagrad(eps=-1), ValueError, "Adagrad(eps=-1): eps must lie in [0, inf)"),
+        (
+            lambda: Lion(betas=(1, 1)),
             ValueError,
-            "Cosine(steps=5, warmup=5): the warm-up takes all steps; "
-            "steps counts them all, so it must be more than warmup",
+            "Lion(betas=(1, 1)): betas must be two numbers in [0, 1), such as (0.9, 0.999)",
+        ),
+        (
+            lambda: LARS(trust_coefficient=-1),
+            ValueError,
+            "LARS(trust_coefficient=-1): trust_coefficient must lie in [0, inf)",
         ),
         (
             lambda: SGD().init(BUFFER),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 import os
 import re
 import sys
@@ -27,8 +28,19 @@ from xpcnn.layers import (
     tree,
 )
 from xpcnn.optim import SGD, Adam, Cosine
-from xpcnn.training import Epoch, History, Progress, init_state, loop, run_epoch, train_step
+from xpcnn.training import (
+    Batch,
+    Epoch,
+    Figures,
+    History,
+    Run,
+    init_state,
+    loop,
+    run_epoch,
+    train_step,
+)
 from xpcnn.training.bar import Silent, progress_bar
+from xpcnn.training.ranks import Ranks
 from xpcnn.training.step import count_correct
 
 MODEL = Sequential(
@@ -182,6 +194,74 @@ def test_count_correct(xp):
     assert int(count_correct(logits, xp.asarray(np.asarray([1, 1, 0, 0])))) == 3
 
 
+def test_parts_of_a_batch_add_up_to_the_whole(xp):
+    """Accumulated gradients are those of the batch at once, for parts of any sizes."""
+    model = Sequential(Conv2d(4, 3), ReLU(), Flatten(), Linear(3))
+    params, state = begin(xp, model, SGD(0.1))
+    x, y = map(xp.asarray, batch())
+    whole = train_step(model, SGD(0.1), params, state, x, y)
+    for parts in (2, 4, 6, 100):
+        done = train_step(model, SGD(0.1), params, state, x, y, accumulate=parts)
+        np.testing.assert_allclose(float(done.loss), float(whole.loss), rtol=1e-12)
+        assert int(done.correct) == int(whole.correct)
+        for name, array in on_host(xp, done.params).items():
+            np.testing.assert_allclose(array, on_host(xp, whole.params)[name], atol=1e-13)
+
+
+def test_parts_of_a_batch_have_masks_of_their_own_and_average_their_statistics(xp):
+    params, state = begin(xp, MODEL, SGD(0.0))
+    x, y = map(xp.asarray, batch())
+    done = train_step(MODEL, SGD(0.0), params, state, x, y, key=KEY, accumulate=2)
+    halves = [
+        train_step(MODEL, SGD(0.0), params, state, x[at, ...], y[at], key=random.fold_in(KEY, i))
+        for i, at in enumerate((slice(0, 3), slice(3, 6)))
+    ]
+    one, two = (on_host(xp, half.params)["2.running_mean"] for half in halves)
+    mean = on_host(xp, done.params)["2.running_mean"]
+    np.testing.assert_allclose(mean, (one + two) / 2, rtol=1e-12)
+    np.testing.assert_allclose(float(done.loss), sum(float(h.loss) for h in halves) / 2, rtol=1e-12)
+
+
+class Pair(Ranks):
+    """The first of two ranks, of whom the other is asked what it found."""
+
+    size = 2
+
+    def __init__(self, other=None):
+        self.other, self.found = other, None
+
+    def sum(self, arrays):
+        self.found = arrays
+        return tree.map(operator.add, arrays, self.other) if self.other else arrays
+
+
+@pytest.mark.parametrize("cut", [2, 0])
+def test_ranks_add_up_to_one_process(xp, cut):
+    """Also where one of them has no image."""
+    model = Sequential(Conv2d(4, 3), ReLU(), Flatten(), Linear(3))
+    params, state = begin(xp, model, SGD(0.1))
+    x, y = map(xp.asarray, batch())
+    whole = train_step(model, SGD(0.1), params, state, x, y)
+    first = Pair()
+    step = partial(train_step, model, SGD(0.1), params, state)
+    step(x[:cut, ...], y[:cut], ranks=first, share=cut / 6)
+    done = step(x[cut:, ...], y[cut:], ranks=Pair(first.found), share=1 - cut / 6)
+    np.testing.assert_allclose(float(done.loss), float(whole.loss), rtol=1e-12)
+    assert int(done.correct) == int(whole.correct)
+    for name, array in on_host(xp, done.params).items():
+        np.testing.assert_allclose(array, on_host(xp, whole.params)[name], atol=1e-13)
+
+
+def test_labels_may_be_probabilities(xp):
+    params, state = begin(xp, MODEL, SGD(0.1))
+    x, y = batch()
+    soft = xp.asarray(np.eye(3)[y])
+    done = train_step(MODEL, SGD(0.1), params, state, xp.asarray(x), soft, key=KEY)
+    hard = train_step(MODEL, SGD(0.1), params, state, xp.asarray(x), xp.asarray(y), key=KEY)
+    assert float(done.loss) == pytest.approx(float(hard.loss), rel=1e-12)
+    assert int(done.correct) == int(hard.correct)
+
+
 # An epoch
 
 
@@ -190,37 +270,35 @@ def result(xp, loss, correct=0):
     return SimpleNamespace(loss=loss, correct=xp.asarray(np.asarray(correct, np.int32)))
 
 
-def test_progress_weighs_batches_by_their_images(xp):
-    progress = Progress()
-    progress.add(result(xp, 1.0, 3), 4)
-    assert progress.read() == (1.0, 0.75)
-    progress.add(result(xp, 4.0, 2), 2)
-    assert (progress.images, progress.batches) == (6, 2)
-    loss, accuracy = progress.read()
+def test_figures_weigh_batches_by_their_images(xp):
+    figures = Figures().plus(result(xp, 1.0, 3), 4)
+    assert figures.read() == (1.0, 0.75)
+    figures = figures.plus(result(xp, 4.0, 2), 2)
+    assert (figures.images, figures.batches) == (6, 2)
+    loss, accuracy = figures.read()
     assert loss == pytest.approx(2.0, rel=1e-6)
     assert accuracy == pytest.approx(5 / 6)
-    assert 0 <= progress.seconds < 60
 
 
-def test_progress_holds_where_a_sum_would_overflow():
-    progress = Progress()
+def test_figures_hold_where_a_sum_would_overflow():
+    figures = Figures()
     for _ in range(40):
-        progress.add(SimpleNamespace(loss=np.float16(100.0), correct=np.int32(0)), 64)
-    assert progress.read() == (100.0, 0.0)
+        figures = figures.plus(SimpleNamespace(loss=np.float16(100.0), correct=np.int32(0)), 64)
+    assert figures.read() == (100.0, 0.0)
 
 
 @pytest.mark.parametrize("bad, told", [(np.nan, "nan"), (np.inf, "(inf|nan)")])
 def test_a_loss_that_is_no_number_is_told_when_it_is_read(xp, bad, told):
-    progress = Progress()
+    figures = Figures()
     with np.errstate(invalid="ignore"):
         for loss in (1.0, bad, 1.0):  # nobody looks: nothing is raised
-            progress.add(result(xp, loss), 4)
+            figures = figures.plus(result(xp, loss), 4)
     message = (
         f"^the loss became {told} within the first 3 batches of this epoch; lower the learning "
         r"rate, clip gradients \(max_norm=1.0\) or look at the images$"
     )
     with pytest.raises(FloatingPointError, match=message):
-        progress.read()
+        figures.read()
 
 
 class Unread:
@@ -238,63 +316,56 @@ class Unread:
 
 
 def test_steps_never_wait_for_the_device():
-    progress = Progress()
+    figures = Figures()
     for _ in range(3):
-        progress.add(SimpleNamespace(loss=Unread(), correct=Unread()), 4)
+        figures = figures.plus(SimpleNamespace(loss=Unread(), correct=Unread()), 4)
     with pytest.raises(AssertionError, match="read"):
-        progress.read()
+        figures.read()
 
 
-def test_run_epoch_carries_parameters_and_tells_how_far_it_is(xp, monkeypatch):
-    monkeypatch.setattr(loop, "READ_EVERY", -1.0)
+def test_an_epoch_is_a_run_after_each_batch(xp):
     x, y = map(xp.asarray, batch())
-    step = partial(train_step, MODEL, SGD(0.1), key=KEY)
-    start = begin(xp, MODEL, SGD(0.1))
-    told = []
-    params, state, progress = run_epoch(
-        step, *start, [(x, y), (x[:4, ...], y[:4])], lambda *figures: told.append(figures)
-    )
-    one = step(*start, x, y)
-    two = step(one.params, one.state, x[:4, ...], y[:4])
-    for name, array in on_host(xp, params).items():
+
+    def step(params, state, batch):
+        return train_step(MODEL, SGD(0.1), params, state, batch.x, batch.y, key=KEY)
+
+    start = Run(*begin(xp, MODEL, SGD(0.1)))
+    batches = [Batch(x, y, 6), Batch(x[:4, ...], y[:4], 4)]
+    runs = list(run_epoch(step, start, batches))
+    one = step(start.params, start.state, batches[0])
+    two = step(one.params, one.state, batches[1])
+    for name, array in on_host(xp, runs[-1].params).items():
         np.testing.assert_array_equal(array, on_host(xp, two.params)[name])
-    assert state["step"] == 2
-    assert progress.images == 10
+    assert [run.state["step"] for run in runs] == [1, 2]
+    assert [run.figures.images for run in runs] == [6, 10]
     mean = (6 * float(one.loss) + 4 * float(two.loss)) / 10
-    assert [images for images, _, _ in told] == [6, 10, 10]
-    assert told[-1][1:] == progress.read()
-    assert told[-1][1] == pytest.approx(mean)
-    assert told[-1][2] == (int(one.correct) + int(two.correct)) / 10
+    assert runs[-1].figures.read()[0] == pytest.approx(mean)
+    assert runs[-1].figures.read()[1] == (int(one.correct) + int(two.correct)) / 10
+    # from the first run on, the second batch gives the very same
+    [again] = run_epoch(step, runs[0], batches[1:])
+    for name, array in on_host(xp, again.params).items():
+        np.testing.assert_array_equal(array, on_host(xp, two.params)[name])
+    assert again.figures.read() == runs[-1].figures.read()
 
 
-def test_run_epoch_looks_ten_times_a_second_at_most(monkeypatch):
-    clock, told = [0.0], []
+def test_an_epoch_tells_waiting_from_computing(monkeypatch):
+    clock = [100.0]
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
 
-    def slow(params, state, x, y):
-        clock[0] += 0.04
+    def slow_batches():
+        for _ in range(3):
+            clock[0] += 1.0
+            yield Batch(np.zeros((2, 1)), None, 2)
+
+    def step(params, state, batch):
+        clock[0] += 10.0
         return SimpleNamespace(params=params, state=state, loss=np.float32(1), correct=np.int32(1))
 
-    batches = [(np.zeros((2, 1)), None)] * 10
-    run_epoch(slow, {}, {}, batches, lambda images, *_: told.append(images))
-    assert told == [6, 12, 18, 20]  # each 0.12 s, and the last
-
-
-def test_run_epoch_stops_at_a_loss_that_is_no_number(monkeypatch):
-    monkeypatch.setattr(loop, "READ_EVERY", -1.0)
-    steps = []
-
-    def step(params, state, x, y):
-        steps.append(x)
-        loss = np.float32(np.nan if len(steps) == 2 else 1.0)
-        return SimpleNamespace(params=params, state=state, loss=loss, correct=0)
-
-    batches = [(np.zeros((2, 1)), None)] * 9
-    with pytest.raises(FloatingPointError, match="became nan within the first 2 batches"):
-        run_epoch(step, {}, {}, batches, lambda *figures: None)
-    steps.clear()
-    with pytest.raises(FloatingPointError, match="became nan within the first 9 batches"):
-        run_epoch(step, {}, {}, batches)  # nobody watches: it is read at the end
+    seen = []
+    for run in run_epoch(step, Run({}, {}, figures=Figures(seconds=50.0)), slow_batches()):
+        seen.append((run.figures.seconds, run.figures.waiting))
+        clock[0] += 0.5  # what is done in between is neither
+    assert seen == [(61.0, 1.0), (72.5, 2.0), (84.0, 3.0)]
 
 
 def test_history():

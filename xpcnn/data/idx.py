@@ -25,6 +25,7 @@ Stream = IO[bytes] | gzip.GzipFile
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
+GZIP = b"\x1f\x8b"
 MAX_RANK = 64  # NumPy's own
 CHUNK = 1 << 20  # read so much at a time: memory follows what the file holds, not what it promises
 FREE, RATIO = 1 << 28, 256  # gzip may unpack to 256 MiB, or else to 256 times its own size
@@ -49,7 +50,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     if Path(path).is_dir():
         raise IsADirectoryError(f"read_idx: {path} is a folder; give the path of one IDX file")
     with open(path, "rb") as file:
-        if file.peek(2)[:2] != b"\x1f\x8b":
+        if file.peek(2)[:2] != GZIP:
             return _read(file, path, limit=None)
         size = os.fstat(file.fileno()).st_size
         try:
@@ -59,6 +60,38 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
                 f"read_idx: {path}: damaged or truncated gzip within its first {file.tell()} of"
                 f" {size} bytes ({error}); get the file anew"
             ) from error
+
+
+def map_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Map a plain IDX file of bytes into memory: an array that is read where it is indexed.
+
+    Not writeable; the file must stay as it is while the array is used. Raises what `read_idx` does,
+    and ValueError for gzip, which cannot be mapped, and for values of more than a byte, which in
+    IDX have an order of bytes that few processors have.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_idx(Path(folder, "a"), np.arange(6, dtype=np.uint8).reshape(2, 3))
+    ...     map_idx(Path(folder, "a"))[1]
+    memmap([3, 4, 5], dtype=uint8)
+
+    Source: the MNIST database's page, "The IDX file format".
+    """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"map_idx: {path} is a folder; give the path of one IDX file")
+    with open(path, "rb") as file:
+        if file.peek(2)[:2] == GZIP:
+            raise ValueError(f"map_idx: {path} is gzip, which cannot be mapped; unpack it")
+        dtype, shape = _header(file, path)
+        start, size = file.tell(), os.fstat(file.fileno()).st_size
+    if dtype.itemsize > 1:
+        raise ValueError(f"map_idx: {path} holds {dtype.name}; only bytes can be mapped")
+    due = math.prod(shape)
+    if size < start + due:
+        raise _damage(path, size, f"it ends; shape {shape} is {due} bytes of values")
+    if size > start + due:
+        raise _damage(path, start + due, f"more bytes than the {due} of shape {shape}")
+    return np.memmap(path, dtype, "r", start, shape)
 
 
 def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:

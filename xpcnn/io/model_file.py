@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .._files import replacing
 from .._xp import product, to_numpy
 from ..layers import Layer, build, describe, tree
 from ..layers.base import Shape
 from ..layers.tree import Tree
 from ..ops._layout import NAMES
+from .images import RESIZES
+from .tensors import read_tensors, write_tensors
 
 FORMAT = 1
 LARGEST = 1 << 28  # numbers in one image: more, and the description is damaged
@@ -36,7 +37,7 @@ class Card:
 
     `in_shape` is (C, H, W); `scale` multiplies uint8 images; `classes` are the labels, one per
     output; `label_names` their names, or None where labels are their own names; `layout` is that of
-    the images.
+    the images, `resize` how a picture is brought to their size, as `read_image` does.
     """
 
     in_shape: Shape
@@ -44,6 +45,7 @@ class Card:
     classes: tuple[int | str, ...]
     label_names: tuple[str, ...] | None
     layout: str = "NCHW"
+    resize: str = "stretch"
 
     def check(self) -> None:
         """Raise ValueError for what no model can have."""
@@ -51,6 +53,8 @@ class Card:
         fits = whole and product(self.in_shape) <= LARGEST
         if not fits or self.layout not in NAMES.get(len(self.in_shape) - 1, ()):
             raise ValueError(f"no images are {self.in_shape}, laid out as {self.layout!r}")
+        if self.resize not in RESIZES:
+            raise ValueError(f"no picture is resized by {self.resize!r}")
         if type(self.scale) is not float or not math.isfinite(self.scale):
             raise ValueError(f"no scale of images is {self.scale!r}")
         same = set(map(type, self.classes)) in ({int}, {str}, {bool})
@@ -69,18 +73,12 @@ def save_model(path: str | os.PathLike[str], model: Layer, params: Tree, card: C
     Raises ValueError where `path` is no place for a file or the model has layers of others' making,
     OSError where the file cannot be written.
     """
-    from safetensors.numpy import save
-
     description = describe(model)
     if build(description) != model:
         raise ValueError(f"writing {path}: the model has layers that a file cannot tell: {model}")
-    arrays = {
-        name: np.ascontiguousarray(to_numpy(array)) for name, array in tree.flatten(params).items()
-    }
+    arrays = {name: to_numpy(array) for name, array in tree.flatten(params).items()}
     about = json.dumps({"format": FORMAT, "model": description, **asdict(card)})
-    data = save(arrays, metadata={"xpcnn": about})
-    with replacing(path) as file:
-        file.write(data)
+    write_tensors(path, arrays, about)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Layer, Tree, Card]:
@@ -89,34 +87,17 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Layer, Tree, Card]:
     Raises FileNotFoundError, IsADirectoryError, or ValueError naming the file where it is damaged,
     holds another program's tensors, or tensors that do not fit its own description.
     """
-    arrays, metadata = _read(Path(path))
-    if "xpcnn" not in metadata:
+    arrays, about = read_tensors(Path(path), "model file")
+    if about is None:
         raise ValueError(f"{path}: is no xpcnn model, for its metadata lacks 'xpcnn'; train one")
     try:
-        model, card = _parse(metadata["xpcnn"])
+        model, card = _parse(about)
     except Exception as error:  # forged values may trip layers anywhere
         raise ValueError(f"{path}: its description of the model is damaged: {error}") from error
     try:
         return model, _fitting(model, card, arrays), card
     except Exception as error:
         raise ValueError(f"{path}: its tensors do not fit its model: {error}") from error
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder; give a model file")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; train a model first")
-    if not path.is_file():
-        raise ValueError(f"{path}: is a device or a pipe; give a model file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, file.metadata() or {}
-    except (SafetensorError, TypeError, AttributeError) as error:  # the last two: unknown dtypes
-        raise ValueError(f"{path}: is no safetensors file, or damaged: {error}") from error
 
 
 def _parse(text: str) -> tuple[Layer, Card]:

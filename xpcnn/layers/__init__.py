@@ -28,7 +28,9 @@ from .activation import (
     Tanh,
 )
 from .base import Layer
-from .combinators import Branches, Frozen, Residual, Sequential
+from .blocks import SeparableConv2d, SqueezeExcitation
+from .branches import Branches, Residual
+from .combinators import Frozen, Sequential
 from .conv import (
     Conv1d,
     Conv2d,
@@ -38,6 +40,7 @@ from .conv import (
     ConvTranspose3d,
 )
 from .describe import build, describe
+from .graph import Graph
 from .linear import Linear, LocallyConnected2d
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from .pooling import (
@@ -51,7 +54,8 @@ from .pooling import (
     MaxPool2d,
     MaxPool3d,
 )
-from .shape import Dropout, Flatten, Identity, Pad
+from .resize import PoolUnpool, Upsample
+from .shape import Dropout, Dropout2d, Flatten, Identity, Pad
 
 __all__ = [
     "ELU",
@@ -71,9 +75,11 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "Frozen",
     "GlobalAvgPool",
+    "Graph",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -92,15 +98,19 @@ __all__ = [
     "Mish",
     "PReLU",
     "Pad",
+    "PoolUnpool",
     "ReLU",
     "ReLU6",
     "Residual",
+    "SeparableConv2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SqueezeExcitation",
     "Tanh",
+    "Upsample",
     "build",
     "describe",
     "initializers",

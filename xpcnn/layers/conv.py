@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from .. import ops
 from .._check import entries
+from .._xp import product
 from ..window import Padding, Size
 from .base import OpLayer, Parameter, Shape, channels, per_axis
 
@@ -35,6 +36,9 @@ class _Convolution(OpLayer):
         bias = {"bias": Parameter((self.out_channels,), 0.0)} if self.bias else {}
         return {"weight": Parameter(weight_shape, self.weight_init), **bias}
 
+    def multiply_adds(self, in_shape: Shape, out_shape: Shape) -> int:
+        return product(self._weight_shape(in_shape[0])) * product(out_shape[1:])
+
     def _weight_shape(self, in_channels: int) -> Shape:
         kernel = entries(self.kernel_size, self.rank)
         return (self.out_channels, in_channels // self.groups, *kernel)
@@ -47,6 +51,9 @@ class _TransposedConvolution(_Convolution):
     def __post_init__(self) -> None:
         super().__post_init__()
         per_axis(self, self.rank, "output_padding")
+
+    def multiply_adds(self, in_shape: Shape, out_shape: Shape) -> int:
+        return super().multiply_adds(in_shape, in_shape)
 
     def _weight_shape(self, in_channels: int) -> Shape:
         kernel = entries(self.kernel_size, self.rank)

@@ -38,6 +38,9 @@ class Linear(OpLayer):
         bias = {"bias": Parameter((self.out_features,), 0.0)} if self.bias else {}
         return {"weight": Parameter((self.out_features, in_shape[-1]), self.weight_init), **bias}
 
+    def multiply_adds(self, in_shape: Shape, out_shape: Shape) -> int:
+        return in_shape[-1] * product(out_shape)
+
 
 @dataclass(frozen=True, repr=False)
 class LocallyConnected2d(OpLayer):
@@ -81,3 +84,6 @@ class LocallyConnected2d(OpLayer):
         weight = Parameter((*outputs, *each), self.weight_init, (product(outputs), *each))
         bias = {"bias": Parameter((self.out_channels, *space), 0.0)} if self.bias else {}
         return {"weight": weight, **bias}
+
+    def multiply_adds(self, in_shape: Shape, out_shape: Shape) -> int:
+        return product(self.parameters(in_shape)["weight"].shape)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import ops
 from .._check import entries
-from .._xp import Array, product
+from .._xp import Array, namespace, product
 from ..ops.norm import require_bounds
 from .activation import CLIPS
 from .base import Layer, OpLayer, Parameter, Shape, held, per_axis, wanted
@@ -59,14 +59,15 @@ class BatchNorm(Layer):
         return (_scale_and_shift(shape) if self.affine else {}) | running
 
     def __call__(self, params: Tree, x: Array) -> Array:
-        return ops.batch_norm(x, *self._arrays(params), **self._options())
+        return ops.batch_norm(x, *self._running(params, x), **self._options())
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked = wanted(self, wrt)
-        mean, var, *affine = self._arrays(params)
         if "params" not in asked:
-            y, op_pull = ops.batch_norm.vjp(x, mean, var, *affine, **self._options(), wrt=asked)
+            arrays = self._running(params, x)
+            y, op_pull = ops.batch_norm.vjp(x, *arrays, **self._options(), wrt=asked)
             return y, lambda dy: ({}, op_pull(dy)[0])
+        mean, var, *affine = self._arrays(params)
         names = ("x",) * ("x" in asked) + ("weight", "bias")
         (y, *batch), op_pull = ops.batch_norm_train.vjp(x, *affine, **self._options(), wrt=names)
         buffers = self._next(mean, var, *batch, count=x.shape[0] * product(x.shape[2:]))
@@ -83,6 +84,13 @@ class BatchNorm(Layer):
     def _arrays(self, params: Tree) -> list[Array]:
         names = ("running_mean", "running_var", *("weight", "bias") * self.affine)
         return list(held(self, params, names).values())
+
+    def _running(self, params: Tree, x: Array) -> list[Array]:
+        """The arrays of inference; in mixed precision, statistics stay float32 until then."""
+        mean, var, *affine = self._arrays(params)
+        if str(x.dtype).endswith("float16"):  # bfloat16, too
+            mean, var = (namespace(x).astype(a, x.dtype) for a in (mean, var))
+        return [mean, var, *affine]
 
     def _next(self, mean, var, batch_mean, batch_var, count: int) -> Tree:
         new, unbiased = self.momentum, count / (count - 1)

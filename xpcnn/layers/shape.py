@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from .. import ops
 from .._check import require_share
@@ -47,21 +48,14 @@ class Pad(OpLayer):
 
 
 @dataclass(frozen=True, repr=False)
-class Dropout(Layer):
-    """Set values to 0 with probability p in training and scale the rest by 1/(1 - p).
-
-    Inference is the identity. Training needs a key: `model.vjp(params, x, key=...)`.
-
-    Raises ValueError for a p outside [0, 1].
-
-    Source: torch.nn.Dropout; Srivastava et al., 2014.
-    """
-
+class _Dropout(Layer):
     p: float = 0.5
+
+    op: ClassVar[Any]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_share("Dropout", "p", self.p)
+        require_share(type(self).__name__, "p", self.p)
 
     def __call__(self, params: Tree, x: Array) -> Array:
         return x
@@ -72,8 +66,31 @@ class Dropout(Layer):
             return x, lambda dy: ({}, dy if "x" in asked else None)
         if key is None:
             raise ValueError(
-                "Dropout: training needs a key; call vjp(..., key=xpcnn.random.key(0))"
+                f"{type(self).__name__}: training needs a key; call "
+                "vjp(..., key=xpcnn.random.key(0))"
             )
         names = ("x",) * ("x" in asked)
-        y, op_pull = ops.dropout.vjp(x, self.p, key=key, wrt=names)
+        y, op_pull = self.op.vjp(x, self.p, key=key, wrt=names)
         return y, lambda dy: ({}, *op_pull(dy))
+
+
+class Dropout(_Dropout):
+    """Set values to 0 with probability p in training and scale the rest by 1/(1 - p).
+
+    Inference is the identity. Training needs a key: `model.vjp(params, x, key=...)`.
+
+    Raises ValueError for a p outside [0, 1].
+
+    Source: torch.nn.Dropout; Srivastava et al., 2014.
+    """
+
+    op = staticmethod(ops.dropout)
+
+
+class Dropout2d(_Dropout):
+    """Set whole channels of (C, H, W) to 0 with probability p in training: see `Dropout`.
+
+    Source: torch.nn.Dropout2d; Tompson et al., 2015.
+    """
+
+    op = staticmethod(ops.dropout2d)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .._check import require_axes
 from .._xp import Array, namespace
 
-NAMES = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+NAMES = {0: ("NC", "NC"), 1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+"""Channels first and last by the rank of space; without space they are the same."""
 
 
 def channels_first(call: str, x: Array, layout: str, rank: int) -> Array:

@@ -14,8 +14,8 @@ class Silent:
     def say(self, text: str) -> None:
         """Show a line."""
 
-    def begin(self, epoch: int, images: int) -> None:
-        """An epoch over so many images begins."""
+    def begin(self, epoch: int, images: int, done: int = 0) -> None:
+        """An epoch over so many images begins, of which some are done."""
 
     def watch(self, images: int, loss: float, accuracy: float) -> None:
         """So many images are done, with this loss and accuracy."""
@@ -33,8 +33,9 @@ class Bar(Silent):
     def say(self, text: str) -> None:
         self._progress.console.print(text, highlight=False)
 
-    def begin(self, epoch: int, images: int) -> None:
-        self._task = self._progress.add_task(self._title(epoch), total=images, figures="")
+    def begin(self, epoch: int, images: int, done: int = 0) -> None:
+        title = self._title(epoch)
+        self._task = self._progress.add_task(title, total=images, completed=done, figures="")
 
     def watch(self, images: int, loss: float, accuracy: float) -> None:
         figures = f"loss {loss:.4f}  accuracy {accuracy:.2%}"

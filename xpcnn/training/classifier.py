@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from .. import ops, random
-from .._xp import Array, Device, library, namespace, to_numpy
+from .._check import require_share
+from .._xp import Array, Device, product, to_numpy
 from .._xp import device as find_device
-from ..data import batches
+from ..data.pictures import Pictures
 from ..io.model_file import Card, load_model, save_model
 from ..layers import Layer, tree
+from ..layers.base import DTYPES, Shape
 from ..layers.tree import Tree
-from ..ops._layout import channels_first
-from ..optim import Adam, Optimizer, State
+from ..optim import Adam, MixedPrecision, Optimizer
 from .bar import Silent, progress_bar
-from .history import Epoch, History
-from .inputs import check_images, encode, host_labels
-from .loop import run_epoch
-from .step import StepResult, count_correct, init_state, train_step
+from .callbacks import Callback, Snapshot
+from .checkpoint import Checkpoints
+from .estimator import Estimator, not_fitted
+from .feed import UINT8_SCALE, Feed
+from .fitting import Fitting
+from .history import History
+from .inputs import check_images, encode, host_labels, take_rows
+from .loop import Run
+from .ranks import ALONE, Ranks
+from .trainer import INIT, CrossEntropy, Trainer, evaluate
 
-INIT, ORDER, NOISE = range(3)  # what the seed is folded with: weights, batch order, dropout
+ADAM = Adam()
 
 
-class Classifier:
+class Classifier(Estimator):
     """Train a model on labelled images, and predict.
 
-    `model` is a layer from images (C, H, W) to one number per class. `device` is a name for
-    `xpcnn.device`; "auto" takes a GPU if CuPy has one. Weights and arithmetic are of `dtype`,
-    float32 or float64, and batches are converted to it: uint8 images are scaled to [0, 1], floating
-    ones are taken as they are (a saved model scales the uint8 pictures it is to predict: train it
-    on that range). `layout` says how images lie: NCHW, NHWC; for signals NCW, NWC; for
-    volumes NCDHW, NDHWC. With `label_names`, labels are the integers 0 to len(label_names) - 1;
-    without, whatever distinct values y holds. `max_norm` clips the joint norm of the gradients.
+    `model` is a layer from images (C, H, W) to one number per class, or a function of the number of
+    classes that makes one, such as `xpcnn.models.convnet`. `device` is a name for `xpcnn.device`;
+    "auto" takes a GPU if CuPy has one. `layout` says how images lie: NCHW, NHWC; for signals NCW,
+    NWC; for volumes NCDHW, NDHWC; for rows of features NC, and those may be lists or tables too.
+    With `label_names`, labels are the integers 0 to len(label_names) - 1; without, whatever
+    distinct values y holds.
 
-    After `fit`: `classes_` (the labels), `label_names_`, `in_shape_` (C, H, W), `params_` (the
-    parameter tree on the device), `history_`.
+    Weights and arithmetic are of `dtype`, float32 or float64, and batches are converted to it:
+    uint8 images are scaled to [0, 1], floating ones are taken as they are (a saved model scales the
+    uint8 pictures it is to predict: train it on that range). With float16 the weights stay float32
+    and the model computes in float16, its loss scaled (`optim.MixedPrecision`): GPUs gain by that,
+    CPUs do not.
+
+    `epochs` is how often `fit` goes over all images unless it is told otherwise;
+    `label_smoothing` is that of `ops.cross_entropy`, `mixing` a `data.Mixup` or `data.CutMix`,
+    `max_norm` clips the joint norm of the gradients, and `accumulate` takes each batch in so many
+    parts, one after another, which saves memory.
+
+    After `fit`: `classes_` (the labels), `label_names_`, `in_shape_` (C, H, W), `n_features_in_`
+    (C*H*W), `model_` (the layer), `params_` (the parameter tree on the device), `history_`,
+    `resize_` (how pictures are brought to in_shape_: `io.read_image`).
 
     >>> import xpcnn
     >>> (x, y), (xt, yt) = xpcnn.data.digits().train, xpcnn.data.digits().test
@@ -48,77 +70,116 @@ class Classifier:
     Source: scikit-learn's estimators (fit, predict, predict_proba, score).
     """
 
-    uint8_scale = 1.0 / 255.0
+    uint8_scale = UINT8_SCALE
 
     def __init__(
         self,
-        model: Layer,
+        model: Layer | Callable[[int], Layer],
         *,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer = ADAM,
+        epochs: int = 10,
         batch_size: int = 64,
         device: str | Device = "auto",
         dtype: str = "float32",
         layout: str = "NCHW",
         label_names: Sequence[str] | None = None,
+        label_smoothing: float = 0.0,
+        mixing: Any = None,
         max_norm: float | None = None,
+        accumulate: int = 1,
         seed: int = 0,
     ) -> None:
-        if not isinstance(model, Layer):
-            raise TypeError(
-                f"Classifier: model must be a layer, such as xpcnn.models.convnet(); it is {model}"
-            )
         self.model = model
         self.optimizer = optimizer
+        self.epochs = epochs
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
         self.layout = layout
         self.label_names = label_names
+        self.label_smoothing = label_smoothing
+        self.mixing = mixing
         self.max_norm = max_norm
+        self.accumulate = accumulate
         self.seed = seed
 
     def fit(
-        self, x: Array, y: Array, epochs: int = 10, *, validation: tuple[Array, Array] | None = None
+        self,
+        x: Array,
+        y: Array,
+        epochs: int | None = None,
+        *,
+        validation: tuple[Array, Array] | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        resume: bool = False,
+        ranks: Ranks = ALONE,
     ) -> Classifier:
         """Draw weights and train on images x (N, C, H, W) with labels y (N,): self.
 
-        x is uint8 or floating, on the host or on this classifier's device. `validation` is a pair
-        (images, labels) that is scored after each epoch. On a terminal a bar shows the progress.
+        x is uint8 or floating, on the host or on this classifier's device, or images that are read
+        as they are needed (memory-mapped, or `data.Pictures`). `validation` is a pair (images,
+        labels) that is scored after each epoch, and `callbacks` are called then. On a terminal a
+        bar shows the progress.
+
+        With `checkpoints`, Ctrl-C and SIGTERM end the training between two batches: what there is
+        is written, and Interrupted raised. `resume` goes on from the latest checkpoint, if there is
+        one, to the very numbers of a run without a break. `ranks` are processes that train together
+        (`training.mpi_ranks`).
 
         Raises before any work ValueError or TypeError for data that do not fit (no images, one
         class, labels of another length or out of range, NaN), and FloatingPointError when the loss
         has become NaN; the classifier then is as it was before.
         """
-        place, key = find_device(self.device), random.key(self.seed)
-        in_shape = check_images("fit", x, self.layout, place)
+        epochs = self.epochs if epochs is None else epochs
+        _check_counts(epochs=epochs)
+        if resume and checkpoints is None:
+            raise ValueError("fit(resume=True): give checkpoints=Checkpoints(folder) to go on from")
+        trainer, card = self.prepare(x, y, validation, ranks)
+        settings = self._settings(trainer)
+        place = trainer.feed.place
+        begun = checkpoints.begin(place, settings, resume, ranks) if checkpoints else None
+
+        def ended(run: Run) -> bool:
+            params = trainer.to_predict(run)
+            save = partial(save_model, model=trainer.model, params=params, card=card)
+            now = Snapshot(run.history, epochs, run.state["step"], params, save)
+            return any([callback(now) for callback in callbacks])  # a list: all of them are called
+
+        shown = progress_bar(epochs) if ranks.rank == 0 else nullcontext(Silent())
+        with shown as bar, np.errstate(all="ignore"):  # a NaN shows in the loss
+            if str(trainer.feed.images.dtype).endswith("uint8"):
+                bar.say("uint8 images are scaled to [0, 1]")
+            run = begun or trainer.start(self.draw(trainer.model, card.in_shape, place))
+            run = Fitting(trainer, epochs, bar, ended, checkpoints, settings).go(run)
+        self._be_fitted(trainer.model, trainer.to_predict(run), card, place)
+        self.history_ = run.history
+        return self
+
+    def prepare(
+        self,
+        x: Array,
+        y: Array,
+        validation: tuple[Array, Array] | None = None,
+        ranks: Ranks = ALONE,
+    ) -> tuple[Trainer, Card]:
+        """What `fit` trains with, once all that is given is checked, and what is to be saved."""
+        self._check_options()
+        place = find_device(self.device)
+        x, in_shape = self._images("fit", x, place)
         labels = host_labels("fit", y, x.shape[0])
         classes = self._classes(labels)
         codes = encode("fit", labels, classes)
+        held_out = None
         if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise TypeError("fit: validation must be a pair, (images, labels)")
-            xv, yv = validation
-            check_images("fit: validation", xv, self.layout, place, in_shape)
-            labels = host_labels("fit: validation", yv, xv.shape[0])
-            validation = xv, encode("fit: validation", labels, classes)
-        self._check_options(epochs)
-
-        params, out_shape = self.model.init(
-            random.fold_in(key, INIT), in_shape, dtype=self.dtype, device=place
-        )
-        if out_shape != classes.shape:
-            raise ValueError(
-                f"fit: the model gives {out_shape} for each image, and there are {len(classes)} "
-                f"classes; let its last layer give {len(classes)} numbers"
-            )
-        with progress_bar(epochs) as bar, np.errstate(all="ignore"):  # a NaN shows in the loss
-            if x.dtype == namespace(x).uint8:
-                bar.say("uint8 images are scaled to [0, 1]")
-            params, history = self._train(params, x, codes, epochs, validation, place, key, bar)
-        self.classes_, self.in_shape_ = classes, in_shape
-        self.label_names_ = _names(self.label_names, classes)
-        self.params_, self.history_, self.device_ = params, history, place
-        return self
+            held_out = self._feed(*self._pair(validation, in_shape, classes, place), place, ranks)
+        trainer = Trainer(
+            self._model_for(in_shape, classes), self._optimizer(), random.key(self.seed),
+            self._feed(x, codes, place, ranks, self.dtype), len(classes), held_out,
+            CrossEntropy(self.label_smoothing), self.mixing, self.accumulate, self.max_norm,
+        )  # fmt: skip
+        resize = x.resize if isinstance(x, Pictures) else "stretch"
+        return trainer, self._card(in_shape, classes, resize)
 
     def predict(self, x: Array) -> np.ndarray:
         """The most probable label of each image, as a NumPy array (N,)."""
@@ -132,9 +193,9 @@ class Classifier:
     def score(self, x: Array, y: Array) -> float:
         """The share of images whose predicted label is y's."""
         self._require_fitted("score")
-        check_images("score", x, self.layout, self.device_, self.in_shape_)
+        x, _ = self._images("score", x, self.device_, self.in_shape_)
         codes = encode("score", host_labels("score", y, x.shape[0]), self.classes_)
-        return self._evaluate(self.params_, x, codes, self.device_)[1]
+        return evaluate(self.model_, self.params_, self._feed(x, codes, self.device_))[1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file that holds all predicting needs; `xpcnn.load` reads it.
@@ -142,74 +203,101 @@ class Classifier:
         Raises ValueError for a model with layers that are not xpcnn's own, which no file can tell.
         """
         self._require_fitted("save")
-        card = Card(
-            in_shape=self.in_shape_,
-            scale=self.uint8_scale,
-            classes=tuple(self.classes_.tolist()),
-            label_names=None if self.label_names is None else self.label_names_,
-            layout=self.layout,
-        )
-        save_model(path, self.model, self.params_, card)
-
-    def _train(
-        self, params: Tree, x: Array, codes: np.ndarray, epochs: int,
-        validation: tuple[Array, np.ndarray] | None, place: Device, key: random.Key, bar: Silent,
-    ) -> tuple[Tree, History]:  # fmt: skip
-        optimizer = self.optimizer or Adam()
-        orders, noise = random.fold_in(key, ORDER), random.fold_in(key, NOISE)
-
-        def step(params: Tree, state: State, xb: Array, yb: Array) -> StepResult:
-            drops = random.fold_in(noise, state["step"])
-            return train_step(
-                self.model, optimizer, params, state, xb, yb, key=drops, max_norm=self.max_norm
-            )
-
-        state, count, history = init_state(self.model, optimizer, params), x.shape[0], []
-        for number in range(1, epochs + 1):
-            bar.begin(number, count)
-            order = batches(count, self.batch_size, random.fold_in(orders, number))
-            moved = ((self._batch(x, i, place), place.asarray(codes[i])) for i in order)
-            params, state, progress = run_epoch(step, params, state, moved, bar.watch)
-            (loss, accuracy), seconds = progress.read(), progress.seconds
-            held: tuple[float | None, float | None] = (None, None)
-            if validation:
-                held = self._evaluate(params, *validation, place)
-            history.append(Epoch(number, loss, accuracy, *held, seconds, count / seconds))
-            bar.end(history[-1])
-        return params, History(tuple(history))
+        card = self._card(self.in_shape_, self.classes_, self.resize_)
+        save_model(path, self.model_, self.params_, card)
 
     def _probabilities(self, call: str, x: Array) -> np.ndarray:
         self._require_fitted(call)
-        check_images(call, x, self.layout, self.device_, self.in_shape_)
-        logits = self._logits(self.params_, x, self.device_)
+        x, _ = self._images(call, x, self.device_, self.in_shape_)
+        feed = self._feed(x, np.zeros(x.shape[0], np.int64), self.device_)
+        logits = (self.model_(self.params_, batch.x) for batch in feed.batches())
         return np.concatenate([to_numpy(ops.softmax(rows)) for rows in logits])
 
-    def _evaluate(
-        self, params: Tree, x: Array, codes: np.ndarray, place: Device
-    ) -> tuple[float, float]:
-        """Mean loss and accuracy."""
-        loss, correct, start = 0.0, 0, 0
-        for logits in self._logits(params, x, place):
-            y = place.asarray(codes[start : start + logits.shape[0]])
-            loss += float(ops.cross_entropy(logits, y)) * logits.shape[0]
-            correct += int(count_correct(logits, y))
-            start += logits.shape[0]
-        return loss / start, correct / start
+    def _images(
+        self, call: str, x: Any, place: Device, in_shape: Shape | None = None
+    ) -> tuple[Array, Shape]:
+        """What is fed as x, once it is checked, and the shape of one image in it."""
+        if self.layout == "NC":
+            return take_rows(call, x, place, in_shape)
+        return x, check_images(call, x, self.layout, place, in_shape)
 
-    def _logits(self, params: Tree, x: Array, place: Device) -> Iterator[Array]:
-        for indices in batches(x.shape[0], self.batch_size):
-            yield self.model(params, self._batch(x, indices, place))
+    def _feed(
+        self,
+        x: Array,
+        codes: np.ndarray,
+        place: Device,
+        ranks: Ranks = ALONE,
+        dtype: str | None = None,
+    ) -> Feed:
+        dtype = dtype or self._weights_dtype
+        return Feed(x, codes, place, dtype, self.layout, self.batch_size, self.uint8_scale, ranks)
 
-    def _batch(self, x: Array, indices: np.ndarray, place: Device) -> Array:
-        """Images of a batch on the device, channels first, scaled if they are uint8."""
-        xp = place.xp
-        if library(x) == "numpy":
-            part = place.asarray(x[indices])
-        else:
-            part = xp.take(x, place.asarray(indices), axis=0)
-        part = channels_first("fit", part, self.layout, part.ndim - 2)
-        floats = xp.astype(part, getattr(xp, self.dtype))
-        return floats * self.uint8_scale if part.dtype == xp.uint8 else floats
+    def _pair(
+        self, validation: Any, in_shape: Shape, classes: np.ndarray, place: Device
+    ) -> tuple[Array, np.ndarray]:
+        """Images and the places of their labels, to validate with."""
+        call = "fit: validation"
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError(f"{call} must be a pair, (images, labels)")
+        x, y = validation
+        x, _ = self._images(call, x, place, in_shape)
+        return x, encode(call, host_labels(call, y, x.shape[0]), classes)
+
+    def _model_for(self, in_shape: Shape, classes: np.ndarray) -> Layer:
+        model: Any = self.model
+        if callable(model) and not isinstance(model, Layer):
+            model = model(len(classes))
+        if not isinstance(model, Layer):
+            raise TypeError(
+                "fit: model must be a layer, such as xpcnn.models.convnet(), or a function of the "
+                f"number of classes that makes one; it is or makes {model!r}"
+            )
+        _, out_shape = model.plan(in_shape)
+        if out_shape != classes.shape:
+            raise ValueError(
+                f"fit: the model gives {out_shape} for each image, and there are {len(classes)} "
+                f"classes; let its last layer give {len(classes)} numbers"
+            )
+        return model
+
+    def draw(self, model: Layer, in_shape: Shape, place: Device) -> Tree:
+        """The parameters that a training begins with."""
+        weights = random.fold_in(random.key(self.seed), INIT)
+        return model.init(weights, in_shape, dtype=self._weights_dtype, device=place)[0]
+
+    def _optimizer(self) -> Optimizer:
+        return MixedPrecision(self.optimizer) if self.dtype == "float16" else self.optimizer
+
+    @property
+    def _weights_dtype(self) -> str:
+        return "float32" if self.dtype == "float16" else self.dtype
+
+    def _card(self, in_shape: Shape, classes: np.ndarray, resize: str) -> Card:
+        return Card(
+            in_shape=in_shape,
+            scale=self.uint8_scale,
+            classes=tuple(classes.tolist()),
+            label_names=_names(self.label_names, classes) if self.label_names else None,
+            layout=self.layout,
+            resize=resize,
+        )
+
+    def _settings(self, trainer: Trainer) -> dict[str, str]:
+        """What must be the same for a run to go on from a checkpoint."""
+        names = (
+            "batch_size", "dtype", "layout", "seed", "label_smoothing", "mixing", "max_norm",
+            "accumulate",
+        )  # fmt: skip
+        feed, held_out = trainer.feed, trainer.held_out
+        return {
+            "model": repr(trainer.model),
+            "optimizer": repr(trainer.optimizer),
+            "shape of x": str(tuple(feed.images.shape)),
+            "labels": _checksum(feed.codes),
+            "validation labels": "none" if held_out is None else _checksum(held_out.codes),
+            "number of ranks": str(feed.ranks.size),
+            **{name: str(getattr(self, name)) for name in names},
+        }
 
     def _classes(self, labels: np.ndarray) -> np.ndarray:
         seen = np.unique(labels)
@@ -217,23 +305,32 @@ class Classifier:
             raise ValueError(f"fit: y holds the one class {seen.tolist()[0]!r}; give at least two")
         return seen if self.label_names is None else np.arange(len(self.label_names))
 
-    def _check_options(self, epochs: int) -> None:
-        for name, value in {"epochs": epochs, "batch_size": self.batch_size}.items():
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"fit: {name}={value!r}; it must be an integer of at least 1")
+    def _check_options(self) -> None:
+        _check_counts(batch_size=self.batch_size, accumulate=self.accumulate)
+        require_share("fit", "label_smoothing", self.label_smoothing)
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"fit: max_norm={self.max_norm!r}; it must be above 0, or None")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"fit: dtype={self.dtype!r}; give 'float32' or 'float64'")
-        if not isinstance(self.optimizer, Optimizer | None):
+        if self.mixing is not None and not callable(self.mixing):
+            raise TypeError(
+                f"fit: mixing={self.mixing!r}; give xpcnn.data.Mixup(), CutMix() or None"
+            )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"fit: dtype={self.dtype!r}; give one of {', '.join(DTYPES)}")
+        if not isinstance(self.optimizer, Optimizer):
             raise TypeError(
                 "fit: optimizer must be one of xpcnn.optim, such as Adam(0.001), not "
                 f"{self.optimizer!r}"
             )
 
+    def _be_fitted(self, model: Layer, params: Tree, card: Card, place: Device) -> None:
+        self.model_, self.params_, self.device_ = model, params, place
+        self.classes_, self.in_shape_ = np.asarray(card.classes), card.in_shape
+        self.n_features_in_, self.resize_ = product(card.in_shape), card.resize
+        self.label_names_ = _names(card.label_names, self.classes_)
+
     def _require_fitted(self, call: str) -> None:
         if not hasattr(self, "params_"):
-            raise ValueError(f"{call}: this classifier is not trained yet; call fit first")
+            raise not_fitted(f"{call}: this classifier is not trained yet; call fit first")
 
 
 def load(path: str | os.PathLike[str], device: str | Device = "auto") -> Classifier:
@@ -246,13 +343,22 @@ def load(path: str | os.PathLike[str], device: str | Device = "auto") -> Classif
     place = find_device(device)
     model, params, card = load_model(path)
     net = Classifier(model, device=device, layout=card.layout, label_names=card.label_names)
-    net.uint8_scale, net.in_shape_ = card.scale, card.in_shape
-    net.classes_ = np.asarray(card.classes)
-    net.label_names_ = _names(card.label_names, net.classes_)
-    net.params_ = tree.map(lambda array: place.asarray(array, array.dtype.name), params)
-    net.history_, net.device_ = History(), place
+    net.uint8_scale = card.scale
     net.dtype = next((array.dtype.name for array in tree.leaves(params)), net.dtype)
+    params = tree.map(lambda array: place.asarray(array, array.dtype.name), params)
+    net._be_fitted(model, params, card, place)
+    net.history_ = History()
     return net
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"fit: {name}={value!r}; it must be an integer of at least 1")
+
+
+def _checksum(codes: np.ndarray) -> str:
+    return f"CRC-32 {zlib.crc32(codes.tobytes()):08x}"
 
 
 def _names(label_names: Sequence[str] | None, classes: np.ndarray) -> tuple[str, ...]:

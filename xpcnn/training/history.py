@@ -10,7 +10,9 @@ from typing import NamedTuple
 class Epoch(NamedTuple):
     """One epoch: mean loss and accuracy over its batches as they were trained, and its speed.
 
-    `val_loss` and `val_accuracy` are None without validation data; `seconds` is wall time.
+    `val_loss` and `val_accuracy` are None without validation data; `seconds` is wall time, and
+    `waiting` the seconds of it that were spent on waiting for data; `lr` is the rate of the last
+    step.
     """
 
     number: int
@@ -20,6 +22,8 @@ class Epoch(NamedTuple):
     val_accuracy: float | None
     seconds: float
     images_per_second: float
+    waiting: float = 0.0
+    lr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,29 @@ class History:
     def column(self, name: str) -> list:
         """One figure of every epoch, by name."""
         return [getattr(epoch, name) for epoch in self.epochs]
+
+    def best(self, monitor: str) -> int:
+        """The number of the epoch in which a figure was best: the first one, if several are.
+
+        Of an accuracy that is the largest, of all else the least. Raises ValueError where there is
+        no such figure, or no epoch.
+
+        >>> one, two = (Epoch(i, 1 / i, 0.5, None, None, 1.0, 1.0) for i in (1, 2))
+        >>> History((one, two)).best("loss"), History((one, two)).best("accuracy")
+        (2, 1)
+        """
+        if monitor not in Epoch._fields:
+            raise ValueError(
+                f"monitor={monitor!r}: there is no such figure; choose {', '.join(FIGURES)}"
+            )
+        found = self.column(monitor)
+        if not found or None in found:
+            raise ValueError(
+                f"monitor={monitor!r}: no epoch has it; "
+                + ("give validation data" if monitor.startswith("val_") else "train one first")
+            )
+        return found.index(max(found) if "accuracy" in monitor else min(found)) + 1
+
+
+FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
+"""What tells how good an epoch was."""

@@ -1,90 +1,106 @@
-"""One epoch over batches, with its figures kept on the device until somebody reads them."""
+"""A training run as a series of states, one after each batch.
+
+Who iterates over them decides what happens between two steps: showing, writing, stopping.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from .._xp import Array
 from ..layers.tree import Tree
 from ..optim import State
+from .history import History
 from .step import StepResult
 
-READ_EVERY = 0.1
-"""Seconds between two looks at the loss: reading waits for the device."""
 
-Batch = tuple[Array, Array]
+class Batch(NamedTuple):
+    """Images x (n, C, ...) and labels y of one step: this rank's part of a batch of `images`."""
+
+    x: Array
+    y: Array
+    images: int
 
 
-class Progress:
-    """The running figures of an epoch: images done, and their mean loss and accuracy so far."""
+@dataclass(frozen=True)
+class Figures:
+    """The epoch under way: images done, and their mean loss and accuracy, kept on the device."""
 
-    def __init__(self) -> None:
-        self.images, self.batches = 0, 0
-        self._loss: Array | float = 0.0
-        self._correct: Array | int = 0
-        self._start = time.perf_counter()
+    images: int = 0
+    batches: int = 0
+    loss: Array | float = 0.0
+    correct: Array | int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
 
-    def add(self, result: StepResult, images: int) -> None:
-        """Count a step in, on its device, without waiting."""
-        self.images += images
-        self.batches += 1
-        self._loss = self._loss + (result.loss - self._loss) * (images / self.images)
-        self._correct = result.correct + self._correct
+    def plus(self, result: StepResult, images: int) -> Figures:
+        """A step counted in, on its device, without waiting for it."""
+        total = self.images + images
+        return replace(
+            self,
+            images=total,
+            batches=self.batches + 1,
+            loss=self.loss + (result.loss - self.loss) * (images / total),
+            correct=result.correct + self.correct,
+        )
 
     def read(self) -> tuple[float, float]:
         """Mean loss and accuracy so far; waits for the device.
 
         Raises FloatingPointError where the loss is NaN or infinite.
         """
-        loss = float(self._loss)
+        loss = float(self.loss)
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss became {loss} within the first {self.batches} batches of this epoch; "
                 "lower the learning rate, clip gradients (max_norm=1.0) or look at the images"
             )
-        return loss, int(self._correct) / max(self.images, 1)
+        return loss, int(self.correct) / max(self.images, 1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training run is, between two batches: all that it takes to go on."""
+
+    params: Tree
+    state: State
+    history: History = field(default_factory=History)
+    figures: Figures = field(default_factory=Figures)
 
     @property
-    def seconds(self) -> float:
-        """Wall time since the epoch began."""
-        return time.perf_counter() - self._start
+    def epoch(self) -> int:
+        """The number of the epoch under way, or of the next one, from 1."""
+        return len(self.history) + 1
 
 
-def run_epoch(
-    step: Callable[[Tree, State, Array, Array], StepResult],
-    params: Tree,
-    state: State,
-    batches: Iterable[Batch],
-    watch: Callable[[int, float, float], None] | None = None,
-) -> tuple[Tree, State, Progress]:
-    """Take `step(params, state, x, y)` for each batch (x, y): what it leaves, and the figures.
+Step = Callable[[Tree, State, Batch], StepResult]
 
-    `watch(images, loss, accuracy)` is told how far it is, a few times a second. Raises
-    FloatingPointError where the loss became NaN or infinite, when it is next read.
 
-    >>> from functools import partial
+def run_epoch(step: Step, run: Run, batches: Iterable[Batch]) -> Iterator[Run]:
+    """The run after each of the batches, by `step(params, state, batch)`.
+
     >>> import numpy as np
     >>> from xpcnn import layers, optim, random, training
     >>> model, sgd = layers.Linear(2), optim.SGD(0.1)
     >>> params, _ = model.init(random.key(0), (3,))
-    >>> state = training.init_state(model, sgd, params)
-    >>> batch = np.ones((4, 3), np.float32), np.asarray([0, 1, 1, 1])
-    >>> step = partial(training.train_step, model, sgd)
-    >>> params, state, progress = run_epoch(step, params, state, [batch, batch])
-    >>> progress.images, state["step"]
-    (8, 2)
+    >>> run = Run(params, training.init_state(model, sgd, params))
+    >>> batch = Batch(np.ones((4, 3), np.float32), np.asarray([0, 1, 1, 1]), 4)
+    >>> def step(params, state, batch):
+    ...     return training.train_step(model, sgd, params, state, batch.x, batch.y)
+    >>> [run.figures.images for run in run_epoch(step, run, [batch, batch])]
+    [4, 8]
     """
-    progress, told = Progress(), 0.0
-    for x, y in batches:
-        result = step(params, state, x, y)
-        params, state = result.params, result.state
-        progress.add(result, x.shape[0])
-        if watch and progress.seconds - told > READ_EVERY:
-            told = progress.seconds
-            watch(progress.images, *progress.read())
-    loss, accuracy = progress.read()
-    if watch:
-        watch(progress.images, loss, accuracy)
-    return params, state, progress
+    began = time.perf_counter() - run.figures.seconds
+    asked = time.perf_counter()
+    for batch in batches:
+        waiting = run.figures.waiting + time.perf_counter() - asked
+        result = step(run.params, run.state, batch)
+        figures = run.figures.plus(result, batch.images)
+        figures = replace(figures, seconds=time.perf_counter() - began, waiting=waiting)
+        run = replace(run, params=result.params, state=result.state, figures=figures)
+        yield run
+        asked = time.perf_counter()

@@ -1,0 +1,7 @@
+"""`python -m xpcnn.cli`."""
+
+from __future__ import annotations
+
+from . import app
+
+app()

@@ -1,0 +1,73 @@
+"""Where a command's images come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ..data import Dataset, ImageFolder, image_folder, is_image_folder, load
+from ._shared import err
+
+SIZE = 64
+"""Of a folder's pictures, unless told otherwise: enough for many, and quick."""
+
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size", metavar="HxW", help=f"Of a folder's pictures.  [default: {SIZE}x{SIZE}]"
+    ),
+]
+GreyOption = Annotated[bool, typer.Option("--grey", help="Read a folder's pictures as grey.")]
+ResizeOption = Annotated[
+    str, typer.Option(metavar="HOW", help="crop the middle, or stretch, to that size.")
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out what cannot be read, and list it.")
+]
+
+
+def load_images(
+    name: str, size: str | None, grey: bool, resize: str, skip_unreadable: bool
+) -> Dataset:
+    """The data set of that name or path; the options are for folders of pictures."""
+    if not is_image_folder(name):
+        if size or grey or skip_unreadable:
+            raise ValueError(
+                "--size, --grey and --skip-unreadable are for folders of pictures; --data "
+                f"{name} is none"
+            )
+        return load(name)
+    images = image_folder(
+        name, _sides(size), color=not grey, resize=resize,
+        on_error="skip" if skip_unreadable else "raise",
+    )  # fmt: skip
+    _tell_skipped(images)
+    return images
+
+
+def pictures_like(name: str, in_shape: Any, resize: str) -> Dataset:
+    """The data set of that name or path, folders of pictures being read as a model takes them."""
+    if not is_image_folder(name):
+        return load(name)
+    if len(in_shape) != 3 or in_shape[0] not in (1, 3):
+        raise ValueError(f"--data {name}: the model takes {in_shape}, which no pictures are")
+    color, size = in_shape[0] == 3, in_shape[1:]
+    images = image_folder(name, size, color=color, resize=resize, on_error="skip")
+    _tell_skipped(images)
+    return images
+
+
+def _tell_skipped(images: ImageFolder) -> None:
+    for path, reason in images.skipped:
+        err.print(f"[yellow]left out:[/yellow] {escape(path)}: {escape(reason)}")
+
+
+def _sides(size: str | None) -> tuple[int, int]:
+    if size is None:
+        return SIZE, SIZE
+    height, _, width = size.partition("x")
+    if not height.isdecimal() or not (width or height).isdecimal():
+        raise ValueError(f"--size {size}: give height x width in pixels, such as 224x224, or 224")
+    return int(height), int(width or height)
