@@ -384,3 +384,115 @@ def test_errors_in_a_process_of_their_own(model):
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("error: ")
+
+
+# Models and data sets
+
+
+def test_summary_of_a_network_by_name():
+    done = run("summary", "lenet5", "--in-shape", "1x28x28", "--classes", 10, "--batch-size", 64)
+    assert (done.status, done.err) == (0, "")
+    first, *_, parameters, memory = done.out.splitlines()
+    assert first.split()[:4] == ["name", "output", "parameters", "multiply-adds"]
+    assert parameters.startswith("61,706 parameters, ")
+    assert memory.startswith("memory for 64x1x28x28 in float32: at most ")
+
+
+def test_summary_of_a_file(model):
+    done = run("summary", model.path)
+    assert done.out.rstrip("\n") == str(model.net.model_.summary((1, 8, 8)))
+    larger = run("summary", model.path, "--in-shape", "1x16x16")
+    assert larger.out.rstrip("\n") == str(model.net.model_.summary((1, 16, 16)))
+
+
+def test_data_list_tells_every_set():
+    listed = run("data", "list").out
+    assert all(name in listed for name in ("digits", *SETS))
+
+
+def test_data_get_tells_what_is_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("XPCNN_DATA", str(tmp_path))
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for file in SETS["mnist"].files:
+        (folder / file.name).touch()
+    done = run("data", "get", "mnist")
+    assert (done.status, done.out) == (0, f"mnist is in {folder}\n")
+
+
+# Folders of pictures
+
+
+@pytest.fixture
+def pictures(cv2, tmp_path):
+    """Dark and bright ones, and one that is damaged."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        name = ("dark", "bright")[number % 2]
+        (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+        image = rng.integers(0, 80, (20, 30, 3)) + 150 * (number % 2)
+        path = tmp_path / "pictures" / name / f"{number}.png"
+        path.write_bytes(cv2.imencode(".png", image.astype(np.uint8))[1].tobytes())
+    (tmp_path / "pictures" / "dark" / "damaged.png").write_bytes(path.read_bytes()[:100])
+    return tmp_path / "pictures"
+
+
+FEW = ("--model", "classic", "--epochs", 6, "--lr", 0.01, "--batch-size", 4, "--size", "12x16")
+
+
+def test_a_folder_of_pictures_trains_and_predicts(pictures):
+    refused = run("train", "--data", pictures, *FEW)
+    assert (refused.status, refused.out) == (1, "")
+    assert f"{pictures / 'dark' / 'damaged.png'}: it is no image" in refused.err
+    done = run("train", "--data", pictures, *FEW, "--skip-unreadable", "--out", "a")
+    assert done.status == 0
+    assert done.err.startswith(f"left out: {pictures / 'dark' / 'damaged.png'}: ")
+    first, second, third, _ = done.out.splitlines()
+    assert first == "pictures: 19 training and 5 test images 3x12x16, 2 classes"
+    assert re.search(r"\d% of it waiting for data$", second)
+    assert third == "test accuracy 100.00% on 5 images"
+    assert run("evaluate", "a", "--data", pictures).out.splitlines() == [first, third]
+    told = run("predict", "a", pictures / "bright" / "1.png").out
+    assert "bright (" in told
+
+
+def test_the_best_model_remembers_how_pictures_are_read(pictures):
+    options = ("--skip-unreadable", "--validation", 0.3, "--best", "--grey", "--out", "a")
+    done = run("train", "--data", pictures, *FEW, *options, "--resize", "crop")
+    assert done.status == 0
+    net = xpcnn.load("a", device="cpu")
+    assert (net.in_shape_, net.resize_) == ((1, 12, 16), "crop")
+
+
+def test_options_of_a_longer_training():
+    options = [
+        "--optimizer", "sgd", "--schedule", "one-cycle", "--average", 0.9, "--label-smoothing", 0.1,
+        "--mixing", "mixup", "--accumulate", 2, "--half", "--validation", 0.2, "--patience", 5,
+        "--log", "log.csv", "--tensorboard", "events", "--checkpoints", "run", "--keep", 2,
+    ]  # fmt: skip
+    done = run("train", "--model", "classic", "--epochs", 3, *options, "--out", "a")
+    assert (done.status, done.err) == (0, "")
+    assert len(Path("log.csv").read_text().splitlines()) == 4
+    assert len(os.listdir("events")) == 3
+    assert len(os.listdir("run")) == 2
+    again = run("train", "--model", "classic", "--epochs", 3, *options, "--resume", "--out", "b")
+    assert again.out.splitlines()[2] == done.out.splitlines()[2]
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--patience", 3], "hold some back with --validation 0.1"),
+        (["--schedule", "plateau"], "hold some back with --validation 0.1"),
+        (["--resume"], "--every and --resume need --checkpoints FOLDER"),
+        (["--optimizer", "adamant"], "--optimizer adamant: no such optimizer; choose adam, adamw"),
+        (["--mixing", "blend"], "--mixing blend: no such mixing; choose none, mixup, cutmix"),
+        (["--size", "64"], "are for folders of pictures; --data digits is none"),
+        (["--average", 1.5], "decay must lie in [0, 1)"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message):
+    done = run("train", *options)
+    assert (done.status, done.out) == (1, "")
+    assert message in re.sub(r"\s+", " ", done.err)

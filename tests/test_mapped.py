@@ -126,12 +126,12 @@ def test_one_array_is_split(tmp_path, dtype, shape):
     data = mapped_folder(tmp_path, test=0.25, seed=3)
     train, test = stratified_split(LABELS, 0.25, 3)
     images = images if images.ndim == 4 else images[:, None]
-    for (found, labels), part in ((data.train, train), (data.test, test)):
+    for (found, labels), places in ((data.train, train), (data.test, test)):
         assert isinstance(found.images, np.memmap)
-        assert (found.shape, found.dtype) == ((len(part), *images.shape[1:]), dtype)
+        assert (found.shape, found.dtype) == ((len(places), *images.shape[1:]), dtype)
         assert type(found[[0]]) is np.ndarray
-        np.testing.assert_array_equal(found[:], images[part], strict=True)
-        np.testing.assert_array_equal(labels, LABELS[part], strict=True)
+        np.testing.assert_array_equal(found[:], images[places], strict=True)
+        np.testing.assert_array_equal(labels, LABELS[places], strict=True)
     assert (data.name, data.classes) == (tmp_path.name, ("0", "1"))
 
 

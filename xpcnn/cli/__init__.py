@@ -11,6 +11,7 @@ from . import data
 from ._shared import out
 from .devices import devices
 from .predict import evaluate, predict
+from .summary import summary
 from .train import train
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help and errors: no boxes
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, devices):
+for command in (train, evaluate, predict, summary, devices):
     app.command()(command)
 app.add_typer(data.app, name="data")
 

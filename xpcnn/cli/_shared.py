@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.markup import escape
 from ..data import Dataset
 from ..training import Classifier
 
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it finds wrong, we tell
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..data import SETS, Source, find, get
 from ._shared import err, out, reporting, say_error
@@ -30,7 +30,9 @@ app = typer.Typer(
 @app.command("list")
 def list_sets() -> None:
     """Tell which data sets there are, and where they are on this machine."""
-    table = Table("name", "classes", "image", "training", "test", "download", "where")
+    names = ("name", "classes", "image", "training", "test", "download")
+    table = Table(*(Column(name, no_wrap=True) for name in names), box=None, pad_edge=False)
+    table.add_column("where", overflow="fold")
     table.add_row("digits", "10", "1x8x8", "1,438", "359", "", "comes with xpcnn")
     for source in SETS.values():
         table.add_row(*_row(source))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +45,6 @@ def predict(
     A line for each tells the label and its probability. Files that cannot be read are told on
     standard error, and the exit status is then 1.
     """
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it finds wrong, we tell
     with reporting():
         net = load(model, device)
         failed = [path for path in images if not _predict_one(net, path)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +44,13 @@ class Feed:
         """This rank's part of each batch from number `start` on, in the order that `key` tells."""
         run = run_length(self.images)
         order = batches(len(self), self.batch_size, key, run=run, start=start)
-        fetched = (prefetch if is_read_as_needed(self.images) else map)(self._fetch, order)
-        for images, mine, count in fetched:
-            yield Batch(self._moved(images), self.place.asarray(self.codes[mine]), count)
+        if is_read_as_needed(self.images):
+            fetching: Any = closing(prefetch(self._fetch, order))
+        else:
+            fetching = nullcontext(map(self._fetch, order))
+        with fetching as fetched:
+            for images, mine, count in fetched:
+                yield Batch(self._moved(images), self.place.asarray(self.codes[mine]), count)
 
     def _fetch(self, indices: np.ndarray) -> tuple[Array, np.ndarray, int]:
         """The images of this rank's part, its indices, and how many the batch has."""
