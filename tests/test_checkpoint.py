@@ -79,16 +79,28 @@ def die_after(monkeypatch, batches):
 # Going on
 
 
-@pytest.mark.parametrize("after", [3, 5, 6, 14])
-def test_a_run_goes_on_to_the_same_bits(xp, tmp_path, monkeypatch, after):
+@pytest.mark.parametrize("after", [1, 3, 5, 6, 14])
+def test_a_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, after):
     """Each epoch writes after every batch and at its end: six times."""
     fit = partial(Classifier.fit, x=X, y=Y, epochs=3, validation=HELD)
-    unbroken = fit(net(device=xp.spec))
+    unbroken = fit(net())
     checkpoints = Checkpoints(tmp_path, every=1)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         die_after(patch, after)
-        fit(net(device=xp.spec), checkpoints=checkpoints)
-    resumed = fit(net(device=xp.spec), checkpoints=checkpoints, resume=True)
+        fit(net(), checkpoints=checkpoints)
+    assert_same_run(fit(net(), checkpoints=checkpoints, resume=True), unbroken)
+
+
+def test_so_it_does_on_every_library(xp, tmp_path, monkeypatch):
+    """Killed in its second epoch."""
+    x, y = X[:32], Y[:32]
+    fit = partial(Classifier.fit, x=x, y=y, epochs=2)
+    unbroken = fit(net(device=xp.spec, batch_size=16))
+    checkpoints = Checkpoints(tmp_path, every=1)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(patch, 4)
+        fit(net(device=xp.spec, batch_size=16), checkpoints=checkpoints)
+    resumed = fit(net(device=xp.spec, batch_size=16), checkpoints=checkpoints, resume=True)
     assert_same_run(resumed, unbroken)
     assert type(tree.leaves(resumed.params_)[0]) is type(xp.asarray(X))
 
@@ -122,15 +134,14 @@ def test_parameters_lie_as_they_are_read():
 
 def test_from_one_library_to_another(xp, tmp_path):
     """What a run on any device has written goes on on the host, and the other way round."""
-    for number, devices in enumerate([(xp.spec, "cpu"), ("cpu", xp.spec)]):
-        first, second = devices
-        checkpoints = Checkpoints(tmp_path / str(number))
-        net(device=first).fit(X, Y, 1, checkpoints=checkpoints)
-        gone_on = net(device=second).fit(X, Y, 2, checkpoints=checkpoints, resume=True)
-        whole = net(device=second).fit(X, Y, 2)
-        for name, array in arrays(whole).items():
+    x, y = X[:32], Y[:32]
+    for devices in [(xp.spec, "cpu"), ("cpu", xp.spec)]:
+        checkpoints = Checkpoints(tmp_path / devices[0])
+        for epochs, device in enumerate(devices, 1):
+            gone_on = net(device=device).fit(x, y, epochs, checkpoints=checkpoints, resume=True)
+        for name, array in arrays(net().fit(x, y, 2)).items():
             np.testing.assert_allclose(arrays(gone_on)[name], array, atol=1e-4)
-        assert gone_on.device_.library == xpcnn.device(second).library
+        assert gone_on.device_.library == xpcnn.device(devices[1]).library
 
 
 def test_a_finished_run_can_be_carried_on(tmp_path):

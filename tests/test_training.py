@@ -200,7 +200,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(xp):
     params, state = begin(xp, model, SGD(0.1))
     x, y = map(xp.asarray, batch())
     whole = train_step(model, SGD(0.1), params, state, x, y)
-    for parts in (2, 4, 6, 100):
+    for parts in (4, 100):
         done = train_step(model, SGD(0.1), params, state, x, y, accumulate=parts)
         np.testing.assert_allclose(float(done.loss), float(whole.loss), rtol=1e-12)
         assert int(done.correct) == int(whole.correct)

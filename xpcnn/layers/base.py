@@ -141,7 +141,8 @@ class Layer:
         gradients, and of the most that lives at once in inference and in a training step, with the
         `averages` that the optimizer keeps of each weight (Adam two, SGD with momentum one).
         Nothing is computed. Peaks are those on the host, by the engines in force, mostly within a
-        tenth; what the loss takes is not in them, nor are gradients that are clipped.
+        tenth; left out are what the loss takes, what engines need within a call, and gradients that
+        are clipped or accumulated.
 
         Raises ValueError where a layer cannot take the shape that reaches it, and for numbers or a
         dtype out of range; TypeError for other kinds.

@@ -72,7 +72,7 @@ def rehearse(
     batch = memory.now
     with np.errstate(all="ignore"):  # averages over no images
         watched(params, x)
-        rehearsal.linger()
+        rehearsal.lingering = ()
         inference, memory.most = memory.most, memory.now
         y, pull = watched.vjp(params, x, key=random.key(0), wrt=("params",))
         rest = memory.hold(pull)
@@ -104,7 +104,7 @@ class Rehearsal:
     def __init__(self, memory: Memory, kernels: bool) -> None:
         self.memory, self.kernels = memory, kernels
         self.seen: dict[str, Seen] = {}
-        self._lingering: tuple[Array, ...] = ()
+        self.lingering: tuple[Array, ...] = ()
         self._last: tuple[Fields, Shape]
 
     def watched(self, layer: Layer, run: Layer, name: str = "") -> Layer:
@@ -146,9 +146,10 @@ class Rehearsal:
         fields, shape = self._last
         return self.followed(x, fields_after(None, fields, shape, tuple(x.shape[1:])))
 
-    def linger(self, *arrays: Array) -> None:
-        """Keep what a kernel was given and gave until the next has what it needs."""
-        self._lingering = arrays if self.kernels else ()
+    def linger(self, given: Array, made: Array) -> None:
+        """Hold what a kernel was given and made until the next has what it needs."""
+        if self.kernels and owner_of(given) is not owner_of(made):
+            self.lingering = given, made
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,8 +186,10 @@ class _Watched(Layer):
         def back(dy: Array) -> tuple[Tree, Array]:
             dy = self.rehearsal.given(dy)
             dx = np.zeros(shape, dtype) if costly else pull(self._seen_by_inner(dy))[1]
-            dx = self.rehearsal.followed(dx, ()) if "x" in asked else None
             memory.take(sum(trained_bytes(self.inner, params)) if "params" in asked else 0)
+            if "x" not in asked:
+                return {}, None
+            dx = self.rehearsal.followed(dx, ())
             self.rehearsal.linger(dy, dx)
             return {}, dx
 
