@@ -16,6 +16,7 @@ import pytest
 
 import xpcnn
 from xpcnn import Classifier
+from xpcnn.io.tensors import read_tensors
 from xpcnn.layers import (
     BatchNorm,
     Conv2d,
@@ -202,6 +203,8 @@ def test_a_folder_of_another_run_is_not_written_to(tmp_path):
     "options, data, message",
     [
         ({"batch_size": 16}, (X, Y), "its batch_size was 32 and is 16 now; go on as it began"),
+        ({}, (X / 255, Y), "its dtype of x was uint8 and is float64 now"),
+        ({}, (X, Y + 1), r"its classes was \(0, 1, .* and is \(1, 2, "),
         ({"seed": 7}, (X, Y), "its seed was 0 and is 7 now"),
         ({"optimizer": SGD(0.5)}, (X, Y), r"its optimizer was Adam\(lr=0.001, .* and is SGD\(lr=0"),
         ({}, (X[:99], Y[:99]), r"its shape of x was \(150, 1, 8, 8\) and is \(99, 1, 8, 8\) now"),
@@ -286,18 +289,54 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path, monkeypatch):
     assert_same_run(resumed, net().fit(X, Y, 2))
 
 
-def test_a_loss_of_nan_is_not_written(tmp_path):
-    wild = net(optimizer=SGD(1e30))
+@pytest.mark.parametrize("rate", [1e30, 1e39])
+def test_parameters_that_are_no_numbers_are_not_written(tmp_path, rate):
+    """They are infinite after the first step, or after the second."""
     with pytest.raises(FloatingPointError):
-        wild.fit(X, Y, 5, checkpoints=Checkpoints(tmp_path, every=1))
-    assert all("batch-0000001" in path.name for path in tmp_path.iterdir())
+        net(optimizer=SGD(rate)).fit(X, Y, 5, checkpoints=Checkpoints(tmp_path, every=1))
+    for path in tmp_path.iterdir():
+        for name, array in read_tensors(path, "checkpoint")[0].items():
+            assert np.isfinite(array).all(), (path, name)
 
 
-@pytest.mark.parametrize("options", [{"keep": 0}, {"every": 0}, {"every": 1.5}, {"keep": "3"}])
+def test_the_best_parameters_are_kept(tmp_path, monkeypatch):
+    """In checkpoints too, and a run resumed within an epoch does not take its own for them."""
+    model = Sequential(Flatten(), Linear(10))
+    options = {"model": model, "device": "cpu", "batch_size": 32, "optimizer": Adam(0.3)}
+    fit = partial(Classifier.fit, x=X, y=Y, epochs=12, validation=HELD, best="val_loss")
+    unbroken = fit(Classifier(**options))
+    number = unbroken.history_.best("val_loss")
+    assert number < 12  # it overfits
+    assert unbroken.score(*HELD) == unbroken.history_[number - 1].val_accuracy
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(patch, 6 * number + 3)
+        fit(Classifier(**options), checkpoints=Checkpoints(tmp_path, every=1))
+    resumed = fit(Classifier(**options), checkpoints=Checkpoints(tmp_path), resume=True)
+    assert_same_run(resumed, unbroken)
+
+
+def test_resuming_within_an_epoch_calls_nobody(tmp_path, monkeypatch):
+    seen = []
+    fit = partial(Classifier.fit, x=X, y=Y, epochs=2, callbacks=[lambda now: seen.append(now.step)])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(patch, 8)
+        fit(net(), checkpoints=Checkpoints(tmp_path, every=1))
+    fit(net(), checkpoints=Checkpoints(tmp_path), resume=True)
+    assert seen == [5, 10]
+
+
+def test_a_schedule_may_be_a_function(tmp_path):
+    def rate(step):
+        return 0.1 / (1 + step)
+
+    net(optimizer=SGD(rate)).fit(X, Y, 1, checkpoints=Checkpoints(tmp_path))
+    [path] = tmp_path.iterdir()
+    assert " at 0x" not in str(read_tensors(path, "checkpoint")[1])
+
+
+@pytest.mark.parametrize("options", [{"keep": 0}, {"every": 0}, {"every": 1.5}, {"keep": None}])
 def test_options_that_are_none(tmp_path, options):
-    with pytest.raises(
-        ValueError, match=r"^Checkpoints\((keep|every)=.*give an integer of at leas"
-    ):
+    with pytest.raises((ValueError, TypeError), match=r"^Checkpoints: (keep|every)=.*at least 1$"):
         Checkpoints(tmp_path, **options)
 
 
@@ -313,7 +352,7 @@ def test_resuming_needs_a_folder(tmp_path):
 
 
 class Signalling:
-    """A callback of the bar's: sends this process a signal in the middle of a step."""
+    """Stands in for a function: sends this process a signal in one of its calls."""
 
     def __init__(self, number, batch):
         self.number, self.batch, self.count = number, batch, 0
@@ -384,7 +423,12 @@ KILLS = int(os.environ.get("XPCNN_TEST_KILLS", "3"))
 
 def test_killed_at_any_instant(tmp_path):
     """At random moments, over and over: what is left is always gone on with, to the same file."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "XPCNN_DEVICE": "cpu",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+    }
 
     def command(name):
         options = [

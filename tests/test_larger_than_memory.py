@@ -25,7 +25,6 @@ import numpy as np
 import xpcnn
 from xpcnn.data import mapped_folder
 from xpcnn.layers import AvgPool2d, Flatten, Linear, Sequential
-from xpcnn.training import Checkpoints
 
 folder, limit = sys.argv[1], int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

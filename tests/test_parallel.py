@@ -6,10 +6,13 @@ import csv
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import parallel_run
@@ -20,6 +23,7 @@ from xpcnn.layers import tree
 from xpcnn.optim import SGD
 from xpcnn.training import Checkpoints, MpiRanks, parallel
 from xpcnn.training.ranks import ALONE
+from xpcnn.training.trainer import MIXING, NOISE, ORDER
 
 SCRIPT = Path(parallel_run.__file__)
 LIMIT = 120
@@ -34,12 +38,21 @@ def mpiexec():
     if found is None:
         pytest.skip("mpiexec: there is none")
 
-    def run(ranks, *command):
+    def run(ranks, *command, stop=None):
+        """`stop` is a folder: when its second checkpoint is there, mpiexec gets a SIGINT."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-        return subprocess.run(
-            [found, "-n", str(ranks), sys.executable, *map(str, command)],
-            capture_output=True, text=True, timeout=LIMIT, env=environment, check=False,
-        )  # fmt: skip
+        words = [found, "-n", str(ranks), sys.executable, *map(str, command)]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        with process:
+            deadline = time.monotonic() + LIMIT
+            while stop and len(Checkpoints(stop).paths()) < 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if stop:
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=LIMIT)
+        return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
 
     return run
 
@@ -137,6 +150,30 @@ def test_the_command(mpiexec, tmp_path):
     assert wrong.returncode != 0
     assert "error: --out" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_the_command_is_stopped_and_goes_on(mpiexec, tmp_path):
+    """The signal reaches mpiexec, as from a terminal."""
+    options = ["train", "--model", "convnet", "--epochs", 200, "--device", "cpu", "--parallel"]
+    files = ["--checkpoints", tmp_path / "run", "--out", tmp_path / "a.safetensors"]
+    done = mpiexec(2, "-m", "xpcnn.cli", *options, *files, stop=tmp_path / "run")
+    assert done.returncode != 0
+    assert re.search(r"interrupted (in|after) epoch \d+", done.stderr), done.stderr
+    assert re.search(r"^  mpiexec -n 2 xpcnn train .* --parallel .*--resume$", done.stderr, re.M)
+    assert "Abort(1)" not in done.stderr
+    last = Checkpoints(tmp_path / "run").paths()[-1].name
+    assert last > "epoch-00001-batch-0000000.safetensors"
+
+
+def test_what_is_drawn_differs_from_rank_to_rank_and_the_order_does_not():
+    trainers = []
+    for rank in range(2):
+        trainer, _ = net().prepare(X, Y)
+        feed = replace(trainer.feed, ranks=MpiRanks(OneOf(rank, 2)))
+        trainers.append(replace(trainer, feed=feed))
+    one, other = (trainer._keys for trainer in trainers)
+    assert {use for use in one if one[use] != other[use]} == {NOISE, MIXING}
+    assert one[ORDER] == net().prepare(X, Y)[0]._keys[ORDER]
 
 
 def test_a_checkpoint_is_of_so_many_ranks(mpiexec, tmp_path):

@@ -10,6 +10,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def require_place(path: str | os.PathLike[str]) -> Path:
+    """Where a file of that name will lie: `path`, through a symbolic link, which stays one.
+
+    Raises ValueError where there is something that is no ordinary file, FileNotFoundError where its
+    folder is missing.
+
+    >>> require_place("nowhere/a.txt")
+    Traceback (most recent call last):
+    FileNotFoundError: writing nowhere/a.txt: there is no folder ...nowhere; make it first
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ValueError(f"writing {path}: it is a folder or a device; give the name of a file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"writing {path}: there is no folder {target.parent}; make it first"
+        )
+    return target
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends, and only if it ends well.
@@ -26,13 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ...     Path(folder, "a.txt").read_bytes()
     b'all of it'
     """
-    target = Path(os.path.realpath(path))  # through a symbolic link, which stays one
-    if target.exists() and not target.is_file():
-        raise ValueError(f"writing {path}: it is a folder or a device; give the name of a file")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"writing {path}: there is no folder {target.parent}; make it first"
-        )
+    target = require_place(path)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -40,6 +54,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        _flush_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the new name reach the disk, too, where a folder can be flushed."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

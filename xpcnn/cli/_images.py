@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from ..data import Dataset, ImageFolder, image_folder, is_image_folder, load
+from ..io.images import RESIZES
 from ._shared import err
 
 SIZE = 64
@@ -32,6 +33,8 @@ def load_images(
     name: str, size: str | None, grey: bool, resize: str, skip_unreadable: bool
 ) -> Dataset:
     """The data set of that name or path; the options are for folders of pictures."""
+    if resize not in RESIZES:
+        raise ValueError(f"--resize {resize}: give {' or '.join(RESIZES)}")
     if not is_image_folder(name):
         if size or grey or skip_unreadable:
             raise ValueError(
@@ -67,7 +70,7 @@ def _tell_skipped(images: ImageFolder) -> None:
 def _sides(size: str | None) -> tuple[int, int]:
     if size is None:
         return SIZE, SIZE
-    height, _, width = size.partition("x")
-    if not height.isdecimal() or not (width or height).isdecimal():
+    sides = size.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise ValueError(f"--size {size}: give height x width in pixels, such as 224x224, or 224")
-    return int(height), int(width or height)
+    return int(sides[0]), int(sides[-1])

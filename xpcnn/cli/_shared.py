@@ -49,6 +49,15 @@ def tested(net: Classifier, images: Dataset) -> str:
     return f"test accuracy {net.score(*images.test):.2%} on {len(images.test[0]):,} images"
 
 
+def require_classes(net: Classifier, images: Dataset) -> None:
+    """Refuse images of other classes than the network tells apart."""
+    if images.classes != net.label_names_:
+        raise ValueError(
+            f"the model tells apart {', '.join(net.label_names_)}, and {images.name} holds "
+            f"{', '.join(images.classes)}; give images of the same classes"
+        )
+
+
 def say_error(error: Any) -> None:
     """Tell on standard error what went wrong."""
     err.print(f"[red]error:[/red] {escape(str(error))}")

@@ -19,6 +19,7 @@ from ._shared import (
     about,
     out,
     reporting,
+    require_classes,
     say_error,
     tested,
 )
@@ -31,6 +32,7 @@ def evaluate(
     with reporting():
         net = load(model, device)
         images = pictures_like(data, net.in_shape_, net.resize_)
+        require_classes(net, images)
         out.print(about(images))
         out.print(tested(net, images))
 

@@ -23,10 +23,8 @@ from ..training import (
     Checkpoints,
     Classifier,
     Interrupted,
-    best_model,
     csv_log,
     early_stopping,
-    load,
     mpi_ranks,
     tensorboard,
 )
@@ -137,7 +135,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a network on images, test it, and write a model file."""
-    with reporting(), _processes(parallel) as ranks:
+    with reporting(), _resumable(), _processes(parallel) as ranks:
         _require_known(
             model=(model, MODELS), optimizer=(optimizer, OPTIMIZERS),
             schedule=(schedule, SCHEDULES), mixing=(mixing, MIXINGS),
@@ -168,29 +166,36 @@ def train(
         )
         callbacks = [
             *([early_stopping(patience)] if patience else []),
-            *([best_model(path)] if best else []),
             *([csv_log(log)] if log else []),
             *([tensorboard(tensorboard_folder)] if tensorboard_folder else []),
         ]
+        tell = out.print if ranks.rank == 0 else _nothing
+        tell(about(images))
+        net.fit(
+            x, y, epochs, validation=held_out, best="val_loss" if best else None,
+            callbacks=callbacks, resume=resume, ranks=ranks,
+            checkpoints=Checkpoints(checkpoints, keep, every) if checkpoints else None,
+        )  # fmt: skip
+        tell(_told(model, net, ranks))
         if ranks.rank == 0:
-            out.print(about(images))
-        try:
-            net.fit(
-                x, y, epochs, validation=held_out, callbacks=callbacks, resume=resume, ranks=ranks,
-                checkpoints=Checkpoints(checkpoints, keep, every) if checkpoints else None,
-            )  # fmt: skip
-        except Interrupted as stop:
-            if ranks.rank == 0:
-                err.print(f"{escape(str(stop))}:\n  {escape(_command_to_resume())}")
-            sys.exit(128 + stop.signal)
-        if ranks.rank == 0:
-            out.print(_told(model, net))
-            if best:
-                net = load(path, place)
-            out.print(tested(net, images))
-            if not best:
-                net.save(path)
-            out.print(f"model written to {escape(str(path))}")
+            tell(tested(net, images))
+            net.save(path)
+            tell(f"model written to {escape(str(path))}")
+
+
+def _nothing(text: str) -> None:
+    """What ranks say that do not speak for all."""
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Tell how to go on after Ctrl-C or SIGTERM; the exit status is the shell's for these."""
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.rank == 0:
+            err.print(f"{escape(str(stop))}:\n  {escape(_command_to_resume(stop.ranks))}")
+        sys.exit(128 + stop.signal)
 
 
 @contextmanager
@@ -227,18 +232,20 @@ def _parted(images: Dataset, share: float, seed: int) -> tuple[Any, Any]:
     return (part(x, kept), y[kept]), (part(x, held), y[held])
 
 
-def _told(model: str, net: Classifier) -> str:
+def _told(model: str, net: Classifier, ranks: Ranks) -> str:
     weights = sum(product(array.shape) for array in tree.leaves(net.params_))
     seconds, waiting = (sum(net.history_.column(name)) for name in ("seconds", "waiting"))
+    place = net.device_.name if ranks is ALONE else f"{net.device_.name} in {ranks.size} processes"
     return (
-        f"{model}: {weights:,} parameters, trained on {net.device_.name} in {seconds:.1f} s, "
+        f"{model}: {weights:,} parameters, trained on {place} in {seconds:.1f} s, "
         f"{waiting / seconds:.1%} of it waiting for data"
     )
 
 
-def _command_to_resume() -> str:
+def _command_to_resume(ranks: int) -> str:
     words = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["xpcnn", *words, "--resume"])
+    start = ["mpiexec", "-n", str(ranks)] if "--parallel" in words else []
+    return shlex.join([*start, "xpcnn", *words, "--resume"])
 
 
 def _writable(path: Path) -> Path:

@@ -15,8 +15,9 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from .._files import replacing
+from .._files import replacing, require_place
 from ..layers.tree import Tree
 from .history import Epoch, History
 
@@ -66,8 +67,10 @@ def early_stopping(patience: int = 5, monitor: str = "val_loss") -> Callback:
 def best_model(path: str | os.PathLike[str], monitor: str = "val_loss") -> Callback:
     """Write the model file after each epoch in which a figure is better than ever before.
 
-    `monitor` as in `early_stopping`. `xpcnn.load` reads the file.
+    `monitor` as in `early_stopping`. `xpcnn.load` reads the file. `fit(best=...)` keeps the best
+    parameters instead, in checkpoints, too. Raises at once where no file can be written.
     """
+    require_place(path)
 
     def write_if_best(now: Snapshot) -> None:
         if now.history.best(monitor) == len(now.history):
@@ -79,8 +82,10 @@ def best_model(path: str | os.PathLike[str], monitor: str = "val_loss") -> Callb
 def csv_log(path: str | os.PathLike[str]) -> Callback:
     """Write the figures of all epochs, one a row, as a CSV file with a header.
 
-    It is written anew after each epoch, whole or not at all: a resumed run has no row twice.
+    It is written anew after each epoch, whole or not at all: a resumed run has no row twice. Raises
+    at once where no file can be written.
     """
+    require_place(path)
 
     def write(now: Snapshot) -> None:
         text = io.StringIO(newline="")
@@ -106,6 +111,8 @@ def tensorboard(folder: str | os.PathLike[str]) -> Callback:
         raise ImportError(
             'tensorboard needs tensorboardX: pip install "xpcnn[tensorboard]"'
         ) from error
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
 
     def write(now: Snapshot) -> None:
         last = now.history[-1]

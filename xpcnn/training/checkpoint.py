@@ -16,7 +16,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
+from .._check import require_count
 from .._xp import Device, to_numpy
 from ..io.tensors import read_tensors, write_tensors
 from ..layers import tree
@@ -26,6 +29,7 @@ from .ranks import Ranks
 
 FORMAT = 1
 NAME = "epoch-{:05d}-batch-{:07d}.safetensors"
+NUMBERS = re.compile(r"\d+")
 OURS = re.compile(r"epoch-\d+-batch-\d+\.safetensors")
 LEFT_OVER = re.compile(r"\.[0-9a-f]{16}\.tmp")  # of a run that was killed while it wrote
 
@@ -51,9 +55,9 @@ class Checkpoints:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in {"keep": self.keep, "every": self.every}.items():
-            if not isinstance(value, int | None) or (value is not None and value < 1):
-                raise ValueError(f"Checkpoints({name}={value!r}): give an integer of at least 1")
+        require_count("Checkpoints", "keep", self.keep)
+        if self.every is not None:
+            require_count("Checkpoints", "every", self.every)
 
     def due(self, run: Run) -> bool:
         """Whether the run has come to where one is written."""
@@ -62,7 +66,8 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The checkpoints that are there, the latest last."""
-        return sorted(path for path in self._files() if OURS.fullmatch(path.name))
+        ours = (path for path in self._files() if OURS.fullmatch(path.name))
+        return sorted(ours, key=lambda path: [int(number) for number in NUMBERS.findall(path.name)])
 
     def prepare(self) -> None:
         """Make the folder if need be, and clear away what a killed run left half-written.
@@ -80,13 +85,19 @@ class Checkpoints:
     def write(self, run: Run, settings: Mapping[str, str]) -> Path:
         """Write a checkpoint, whole or not at all, and then delete all but the last ones.
 
-        Raises OSError where it cannot be written; those before it then stand.
+        Raises OSError where it cannot be written and FloatingPointError for parameters that are not
+        finite, with which no run can go on; those before it then stand.
         """
         path = Path(self.folder) / NAME.format(run.epoch - 1, run.figures.batches)
-        flat = tree.flatten(
-            {"params": run.params, "state": run.state, "figures": asdict(run.figures)}
-        )
+        parts = {"params": run.params, "state": run.state, "best": run.best}
+        flat = tree.flatten(parts | {"figures": asdict(run.figures)})
         arrays = {name: to_numpy(leaf) for name, leaf in flat.items() if hasattr(leaf, "dtype")}
+        for name, array in arrays.items():
+            if name.startswith("params.") and not np.isfinite(array).all():
+                raise FloatingPointError(
+                    f"checkpoint {path}: {name} holds NaN or infinity, so it is not written; lower "
+                    "the learning rate, and go on from those before it"
+                )
         about = {
             "checkpoint": FORMAT,
             "xpcnn": __version__,
@@ -118,7 +129,14 @@ class Checkpoints:
             )
         if ranks.rank == 0:
             self.prepare()
-        return self.read(self.paths()[-1], place, settings) if self.paths() else None
+        run = self.read(self.paths()[-1], place, settings) if self.paths() else None
+        here = np.asarray([run.epoch, run.figures.batches] if run else [0, 0])
+        if ranks.any(bool((ranks.sum({"here": here})["here"] != ranks.size * here).any())):
+            raise ValueError(
+                f"checkpoints: the ranks see different ones in {self.folder}; give a folder that "
+                "all of them share"
+            )
+        return run
 
     def read(self, path: Path, place: Device, settings: Mapping[str, str]) -> Run:
         """The run that a checkpoint tells of, its arrays on a device.
@@ -132,7 +150,8 @@ class Checkpoints:
         moved = {name: place.asarray(array, array.dtype.name) for name, array in arrays.items()}
         whole = tree.unflatten(about["numbers"] | moved)
         history = History(tuple(Epoch(*epoch) for epoch in about["history"]))
-        return Run(whole["params"], whole["state"], history, Figures(**whole["figures"]))
+        figures = Figures(**whole["figures"])
+        return Run(whole["params"], whole["state"], history, figures, whole.get("best", {}))
 
     def _files(self) -> list[Path]:
         folder = Path(self.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -27,13 +28,14 @@ from .checkpoint import Checkpoints
 from .estimator import Estimator, not_fitted
 from .feed import UINT8_SCALE, Feed
 from .fitting import Fitting
-from .history import History
+from .history import FIGURES, History
 from .inputs import check_images, encode, host_labels, take_rows
 from .loop import Run
 from .ranks import ALONE, Ranks
 from .trainer import INIT, CrossEntropy, Trainer, evaluate
 
 ADAM = Adam()
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a function, another in each process
 
 
 class Classifier(Estimator):
@@ -110,6 +112,7 @@ class Classifier(Estimator):
         epochs: int | None = None,
         *,
         validation: tuple[Array, Array] | None = None,
+        best: str | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
@@ -119,8 +122,9 @@ class Classifier(Estimator):
 
         x is uint8 or floating, on the host or on this classifier's device, or images that are read
         as they are needed (memory-mapped, or `data.Pictures`). `validation` is a pair (images,
-        labels) that is scored after each epoch, and `callbacks` are called then. On a terminal a
-        bar shows the progress.
+        labels) that is scored after each epoch, and `callbacks` are called then. `best` names a
+        figure such as "val_loss": the parameters of the epoch in which it was best are those kept
+        in the end. On a terminal a bar shows the progress.
 
         With `checkpoints`, Ctrl-C and SIGTERM end the training between two batches: what there is
         is written, and Interrupted raised. `resume` goes on from the latest checkpoint, if there is
@@ -135,10 +139,12 @@ class Classifier(Estimator):
         _check_counts(epochs=epochs)
         if resume and checkpoints is None:
             raise ValueError("fit(resume=True): give checkpoints=Checkpoints(folder) to go on from")
-        trainer, card = self.prepare(x, y, validation, ranks)
-        settings = self._settings(trainer)
-        place = trainer.feed.place
-        begun = checkpoints.begin(place, settings, resume, ranks) if checkpoints else None
+        trainer, card = self.prepare(x, y, validation, best, ranks)
+        settings, place = self._settings(trainer, card), trainer.feed.place
+
+        def first() -> Run:
+            begun = checkpoints.begin(place, settings, resume, ranks) if checkpoints else None
+            return begun or trainer.start(self.draw(trainer.model, card.in_shape, place))
 
         def ended(run: Run) -> bool:
             params = trainer.to_predict(run)
@@ -150,9 +156,8 @@ class Classifier(Estimator):
         with shown as bar, np.errstate(all="ignore"):  # a NaN shows in the loss
             if str(trainer.feed.images.dtype).endswith("uint8"):
                 bar.say("uint8 images are scaled to [0, 1]")
-            run = begun or trainer.start(self.draw(trainer.model, card.in_shape, place))
-            run = Fitting(trainer, epochs, bar, ended, checkpoints, settings).go(run)
-        self._be_fitted(trainer.model, trainer.to_predict(run), card, place)
+            run = Fitting(trainer, epochs, bar, ended, checkpoints, settings).go(first())
+        self._be_fitted(trainer.model, run.best or trainer.to_predict(run), card, place)
         self.history_ = run.history
         return self
 
@@ -161,11 +166,17 @@ class Classifier(Estimator):
         x: Array,
         y: Array,
         validation: tuple[Array, Array] | None = None,
+        best: str | None = None,
         ranks: Ranks = ALONE,
     ) -> tuple[Trainer, Card]:
         """What `fit` trains with, once all that is given is checked, and what is to be saved."""
         self._check_options()
-        place = find_device(self.device)
+        if best is not None and best not in FIGURES[: 2 if validation is None else None]:
+            raise ValueError(
+                f"fit: best={best!r}; give one of {', '.join(FIGURES)}, the last two of which need "
+                "validation data"
+            )
+        place = ranks.device(self.device)
         x, in_shape = self._images("fit", x, place)
         labels = host_labels("fit", y, x.shape[0])
         classes = self._classes(labels)
@@ -176,7 +187,7 @@ class Classifier(Estimator):
         trainer = Trainer(
             self._model_for(in_shape, classes), self._optimizer(), random.key(self.seed),
             self._feed(x, codes, place, ranks, self.dtype), len(classes), held_out,
-            CrossEntropy(self.label_smoothing), self.mixing, self.accumulate, self.max_norm,
+            CrossEntropy(self.label_smoothing), self.mixing, self.accumulate, self.max_norm, best,
         )  # fmt: skip
         resize = x.resize if isinstance(x, Pictures) else "stretch"
         return trainer, self._card(in_shape, classes, resize)
@@ -282,22 +293,27 @@ class Classifier(Estimator):
             resize=resize,
         )
 
-    def _settings(self, trainer: Trainer) -> dict[str, str]:
+    def _settings(self, trainer: Trainer, card: Card) -> dict[str, str]:
         """What must be the same for a run to go on from a checkpoint."""
         names = (
             "batch_size", "dtype", "layout", "seed", "label_smoothing", "mixing", "max_norm",
             "accumulate",
         )  # fmt: skip
         feed, held_out = trainer.feed, trainer.held_out
-        return {
+        settings = {
             "model": repr(trainer.model),
             "optimizer": repr(trainer.optimizer),
             "shape of x": str(tuple(feed.images.shape)),
+            "dtype of x": str(feed.images.dtype),
+            "classes": str(card.classes),
+            "label names": str(card.label_names),
             "labels": _checksum(feed.codes),
             "validation labels": "none" if held_out is None else _checksum(held_out.codes),
+            "best": str(trainer.best),
             "number of ranks": str(feed.ranks.size),
             **{name: str(getattr(self, name)) for name in names},
         }
+        return {name: ADDRESS.sub("", text) for name, text in settings.items()}
 
     def _classes(self, labels: np.ndarray) -> np.ndarray:
         seen = np.unique(labels)

@@ -37,10 +37,10 @@ class Fitting:
     def go(self, run: Run) -> Run:
         """Train from where `run` is to the end: after the last epoch, or when `ended` says so.
 
-        Raises Interrupted after SIGINT or SIGTERM, and FloatingPointError for a loss that became
-        NaN, neither of which leaves a checkpoint unwritten or writes a useless one.
+        Raises Interrupted after SIGINT or SIGTERM, when a checkpoint is written, and
+        FloatingPointError for a loss or parameters that became NaN, of which none is written.
         """
-        if len(run.history) and self._ended(run):
+        if run.history and not run.figures.batches and self._ended(run):
             return run
         deferred = deferred_signals() if self.checkpoints else nullcontext(lambda: 0)
         with deferred as noted, closing(self.trainer.runs(run, self.epochs)) as runs:
@@ -49,7 +49,7 @@ class Fitting:
             for run in runs:
                 if not run.figures.batches:
                     self.bar.end(run.history[-1])
-                elif time.perf_counter() - told > READ_EVERY:
+                elif time.perf_counter() - told > READ_EVERY:  # also unseen: NaN is found soon
                     self.bar.watch(run.figures.images, *run.figures.read())
                     told = time.perf_counter()
                 self._look_up(run, noted())
@@ -85,4 +85,6 @@ class Fitting:
                 f"interrupted {within if done else f'after epoch {run.epoch - 1}'}; go on with "
                 f"resume=True from the checkpoints in {self.checkpoints.folder}",
                 signal or SIGTERM,  # which another rank has had
+                self._ranks.rank,
+                self._ranks.size,
             )

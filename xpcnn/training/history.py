@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,14 +54,14 @@ class History:
     def best(self, monitor: str) -> int:
         """The number of the epoch in which a figure was best: the first one, if several are.
 
-        Of an accuracy that is the largest, of all else the least. Raises ValueError where there is
-        no such figure, or no epoch.
+        Of an accuracy that is the largest, of a loss the least; NaN is worse than any. Raises
+        ValueError where there is no such figure, or no epoch.
 
         >>> one, two = (Epoch(i, 1 / i, 0.5, None, None, 1.0, 1.0) for i in (1, 2))
         >>> History((one, two)).best("loss"), History((one, two)).best("accuracy")
         (2, 1)
         """
-        if monitor not in Epoch._fields:
+        if monitor not in FIGURES:
             raise ValueError(
                 f"monitor={monitor!r}: there is no such figure; choose {', '.join(FIGURES)}"
             )
@@ -70,7 +71,9 @@ class History:
                 f"monitor={monitor!r}: no epoch has it; "
                 + ("give validation data" if monitor.startswith("val_") else "train one first")
             )
-        return found.index(max(found) if "accuracy" in monitor else min(found)) + 1
+        sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        badness = [math.inf if math.isnan(figure) else sign * figure for figure in found]
+        return badness.index(min(badness)) + 1
 
 
 FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")

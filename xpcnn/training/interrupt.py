@@ -13,12 +13,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(KeyboardInterrupt):
     """Training was asked to stop, and has written how far it came.
 
-    `signal` is the number of what asked: SIGINT for Ctrl-C, or SIGTERM.
+    `signal` is the number of what asked: SIGINT for Ctrl-C, or SIGTERM; `rank` that of this process
+    among `ranks`, all of which stop.
     """
 
-    def __init__(self, message: str, signal: int) -> None:
+    def __init__(self, message: str, signal: int, rank: int = 0, ranks: int = 1) -> None:
         super().__init__(message)
-        self.signal = signal
+        self.signal, self.rank, self.ranks = signal, rank, ranks
 
 
 @contextmanager

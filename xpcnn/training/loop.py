@@ -64,12 +64,16 @@ class Figures:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training run is, between two batches: all that it takes to go on."""
+    """Where a training run is, between two batches: all that it takes to go on.
+
+    `best` are the parameters to predict with of the best epoch so far, where they are to be kept.
+    """
 
     params: Tree
     state: State
     history: History = field(default_factory=History)
     figures: Figures = field(default_factory=Figures)
+    best: Tree = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:

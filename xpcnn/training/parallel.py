@@ -6,7 +6,8 @@
 Every process runs the same program on the same data. Gradients, running statistics, loss and
 correct answers are added up over the processes in each step, weighed by their images, so that all
 hold the same parameters, those that one process would have, to rounding. (Batch normalisation
-normalises each process's part by its own statistics, and dropout draws masks of its own for each.)
+normalises each process's part by its own statistics; masks of dropout and mixtures of images are
+drawn for each.)
 NumPy's arrays are summed by MPI, CuPy's by NCCL, those of other libraries on the host.
 
 Source: MPI, https://www.mpi-forum.org, by mpi4py; Goyal et al., "Accurate, large minibatch SGD",
@@ -16,6 +17,7 @@ Source: MPI, https://www.mpi-forum.org, by mpi4py; Goyal et al., "Accurate, larg
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,22 +39,30 @@ BUCKET = 1 << 22
 
 
 class MpiRanks(Ranks):
-    """The processes of an MPI communicator, `comm`."""
+    """The processes of an MPI communicator, `comm`; `local` is the number on its own machine."""
 
-    def __init__(self, comm: Any) -> None:
-        self._comm = comm
+    def __init__(self, comm: Any, local: int = 0) -> None:
+        self._comm, self._local = comm, local
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
 
-    def device(self, spec: str) -> Device:
-        """Find this rank's device by name; a machine's GPUs are dealt out to the ranks on it."""
-        found = find_device(spec)
-        if found.library != "cupy" or spec.startswith("cuda:"):
-            return found
-        from cupy.cuda.runtime import getDeviceCount
-        from mpi4py.MPI import COMM_TYPE_SHARED
+    def device(self, spec: str | Device) -> Device:
+        """Find this rank's device by name; a machine's GPUs are dealt out to the ranks on it.
 
-        own = self._comm.Split_type(COMM_TYPE_SHARED).Get_rank()  # among those on this machine
-        return find_device(f"cuda:{own % getDeviceCount()}")
+        Raises RuntimeError where some ranks have a GPU and others none.
+        """
+        found = find_device(spec)
+        if self.any(found.library == "cupy") and found.library != "cupy":
+            raise RuntimeError(
+                f"rank {self.rank} has no GPU, and others have; give a device for all"
+            )
+        if found.library != "cupy":
+            return found
+        if spec in ("auto", "cuda"):
+            from cupy.cuda.runtime import getDeviceCount
+
+            found = find_device(f"cuda:{self._local % getDeviceCount()}")
+        found.handle.use()  # where NCCL, too, allocates
+        return found
 
     def part(self, indices: np.ndarray) -> np.ndarray:
         count = len(indices)
@@ -114,12 +124,14 @@ def mpi_ranks(tell: Callable[[Any], None] = _print_traceback) -> Iterator[MpiRan
             f'training in parallel needs mpi4py and MPI ({error}): pip install "xpcnn[mpi]" mpich'
         ) from error
     try:
-        yield MpiRanks(MPI.COMM_WORLD)
+        local = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).Get_rank()
+        yield MpiRanks(MPI.COMM_WORLD, local)
     except Interrupted:  # which all ranks raise
         raise
     except BaseException as error:
         tell(error)
         sys.stderr.flush()
+        time.sleep(0.2)  # mpiexec passes on what was said, and then ends all
         MPI.COMM_WORLD.Abort(1)
         raise
 

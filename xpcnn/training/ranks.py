@@ -18,7 +18,7 @@ class Ranks:
 
     rank, size = 0, 1
 
-    def device(self, spec: str) -> Device:
+    def device(self, spec: str | Device) -> Device:
         """Find this rank's device by name."""
         return find_device(spec)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -39,6 +40,8 @@ class CrossEntropy:
 class Trainer:
     """A model, what it learns from and how: so many `classes`; `held_out` is for validation.
 
+    `best` names the figure by which the best epoch's parameters are kept, if they are.
+
     `mixing(key, x, y)` mixes the images of a batch, and their labels as probabilities. The other
     options are those of `train_step`.
     """
@@ -53,6 +56,7 @@ class Trainer:
     mixing: Any = None
     accumulate: int = 1
     max_norm: float | None = None
+    best: str | None = None
 
     def start(self, params: Tree) -> Run:
         """Where a run begins."""
@@ -63,14 +67,14 @@ class Trainer:
         while run.epoch <= epochs:
             optimizer = self.optimizer.after(run.history)
             order = random.fold_in(self._keys[ORDER], run.epoch)
-            batches = self.feed.batches(order, start=run.figures.batches)
-            for run in run_epoch(partial(self.step, optimizer), run, batches):  # noqa: B020
-                yield run
+            with closing(self.feed.batches(order, start=run.figures.batches)) as batches:
+                for run in run_epoch(partial(self.step, optimizer), run, batches):  # noqa: B020
+                    yield run
             run = self._ended(run, optimizer)
             yield run
 
     def to_predict(self, run: Run) -> Tree:
-        """The parameters that the run predicts with."""
+        """The parameters that the run predicts with now; `Run.best` are those of its best epoch."""
         return self.optimizer.averaged(run.params, run.state)
 
     @cached_property
@@ -114,7 +118,10 @@ class Trainer:
             run.epoch, loss, accuracy, val_loss, val_accuracy, figures.seconds,
             figures.images / figures.seconds, figures.waiting, lr,
         )  # fmt: skip
-        return replace(run, history=History((*run.history, epoch)), figures=Figures())
+        history, best = History((*run.history, epoch)), run.best
+        if self.best is not None and history.best(self.best) == len(history):
+            best = self.to_predict(run)
+        return replace(run, history=history, figures=Figures(), best=best)
 
 
 def evaluate(model: Layer, params: Tree, feed: Feed) -> tuple[float, float]:
