@@ -24,7 +24,15 @@ html_theme = "pydata_sphinx_theme"
 html_title = "xpcnn"
 html_sidebars = {  # pages without a section of their own
     page: []
-    for page in ("quickstart", "training", "architecture", "semantics", "kernels", "contributing", "changelog")
+    for page in (
+        "quickstart",
+        "training",
+        "architecture",
+        "semantics",
+        "kernels",
+        "contributing",
+        "changelog",
+    )
 }
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 

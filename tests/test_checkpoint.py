@@ -423,27 +423,13 @@ KILLS = int(os.environ.get("XPCNN_TEST_KILLS", "3"))
 
 def test_killed_at_any_instant(tmp_path):
     """At random moments, over and over: what is left is always gone on with, to the same file."""
-    environment = {
-        **os.environ,
-        "XPCNN_DEVICE": "cpu",
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-    }
+    threads = {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment = {**os.environ, **threads, "XPCNN_DEVICE": "cpu"}
 
     def command(name):
-        options = [
-            "--model",
-            "classic",
-            "--epochs",
-            "3",
-            "--every",
-            "1",
-            "--resume",
-            "--device",
-            "cpu",
-        ]
-        files = "--checkpoints", tmp_path / "run", "--out", tmp_path / name
-        return [sys.executable, "-m", "xpcnn.cli", "train", *options, *files]
+        options = ["--model", "classic", "--epochs", "3", "--validation", "0.2", "--best"]
+        files = "--checkpoints", tmp_path / "run", "--every", "1", "--resume", "--out"
+        return [sys.executable, "-m", "xpcnn.cli", "train", *options, *files, tmp_path / name]
 
     def start(name):
         return subprocess.Popen(command(name), env=environment, stdout=subprocess.DEVNULL)

@@ -270,6 +270,22 @@ def test_a_model_learns_as_in_float32(half_xp):
     np.testing.assert_allclose(half[skipped : skipped + 15], wide, rtol=0.02, atol=0.01)
 
 
+def test_statistics_do_not_fit_in_half_precision_and_need_not(half_xp):
+    """A variance of 160,000, taken and used."""
+    x = (np.random.default_rng(0).normal(size=(16, 3, 8, 8)) * 400).astype(np.float16)
+    norm, (params, _) = L.BatchNorm(momentum=1.0), L.BatchNorm().init(random.key(0), (3, 8, 8))
+    params = on(half_xp, params)
+    half = MixedPrecision(SGD()).working(params)
+    _, pull = norm.vjp(half, half_xp.asarray(x))
+    grads, _ = pull(half_xp.asarray(np.ones_like(x)))
+    exact = x.astype(np.float64).transpose(1, 0, 2, 3).reshape(3, -1)
+    np.testing.assert_allclose(half_xp.to_numpy(grads["running_var"]), exact.var(1, ddof=1), 1e-3)
+    used = half | {name: grads[name] for name in ("running_mean", "running_var")}
+    for y in (norm(used, half_xp.asarray(x)), L.Frozen(norm).vjp(used, half_xp.asarray(x))[0]):
+        assert half_xp.to_numpy(y).dtype == np.float16
+        assert half_xp.to_numpy(y).astype(np.float32).std() == pytest.approx(1.0, rel=0.01)
+
+
 def test_the_working_parameters_are_half_but_for_buffers(half_xp):
     params = on(half_xp, {"0": {**WEIGHTS["0"], "running_mean": WEIGHTS["bias"]}})
     for optimizer in (MixedPrecision(SGD()), Averaged(MixedPrecision(SGD()))):

@@ -296,6 +296,17 @@ def test_clipping_scales_all_gradients_by_one_number(xp, dtype):
     assert str(xp.to_numpy(found).dtype) == np.dtype(dtype).name and found.shape == ()
 
 
+@pytest.mark.parametrize("size", [20.0, 1e-4])
+def test_the_norm_of_half_precision_is_that_of_float32(size):
+    """Whose squares would be infinite together, or 0."""
+    grads = {"w": np.full(1000, size, np.float16)}
+    exact = float(np.linalg.norm(grads["w"].astype(np.float64)))
+    got, found = clip_by_global_norm(grads, exact / 4)
+    assert float(found) == pytest.approx(exact, rel=1e-3)
+    assert got["w"].dtype == np.float16
+    np.testing.assert_allclose(got["w"], grads["w"] / 4, rtol=2e-3)
+
+
 def test_clipping_leaves_small_gradients_alone(xp):
     for flat in (draw()[0], {"bias": np.zeros(3)}):
         got, _ = clip_by_global_norm(nested(xp, flat), 1e6)

@@ -200,8 +200,7 @@ def test_an_optimizer_follows_its_schedule():
         (
             lambda: Plateau(1, monitor="seconds"),
             ValueError,
-            "Plateau(monitor='seconds'): name a loss or an accuracy of the history, such as "
-            "'val_loss'",
+            "Plateau(monitor='seconds'): give one of loss, accuracy, val_loss, val_accuracy",
         ),
         (
             lambda: Plateau(1).after(history([1.0, None])),

@@ -198,3 +198,11 @@ def test_nothing_is_computed_for_layers_that_do_not_learn():
         "max_pool", "conv", "max_pool_dx",
     ]  # fmt: skip
     assert model.vjp(params, x, wrt=("params",))[1](x) == ({}, None)
+
+
+def test_indices_of_few_bits_serve_many_planes():
+    x = np.random.default_rng(0).normal(size=(5, 9, 6, 6))
+    y, indices = ops.max_pool2d(x, 2, return_indices=True)
+    dy = np.random.default_rng(1).normal(size=x.shape)
+    few = xpcnn.vjp(ops.max_unpool2d, y, indices.astype(np.uint8), 2)[1](dy)[0]
+    np.testing.assert_array_equal(few, xpcnn.vjp(ops.max_unpool2d, y, indices, 2)[1](dy)[0])

@@ -59,14 +59,14 @@ class BatchNorm(Layer):
         return (_scale_and_shift(shape) if self.affine else {}) | running
 
     def __call__(self, params: Tree, x: Array) -> Array:
-        return ops.batch_norm(x, *self._running(params, x), **self._options())
+        return _like(ops.batch_norm(*self._wide(params, x), **self._options()), x)
 
     def vjp(self, params, x, *, key=None, wrt=None):
         asked = wanted(self, wrt)
         if "params" not in asked:
-            arrays = self._running(params, x)
-            y, op_pull = ops.batch_norm.vjp(x, *arrays, **self._options(), wrt=asked)
-            return y, lambda dy: ({}, op_pull(dy)[0])
+            wide = self._wide(params, x)
+            y, op_pull = ops.batch_norm.vjp(*wide, **self._options(), wrt=asked)
+            return _like(y, x), lambda dy: ({}, _like(op_pull(dy)[0], dy))
         mean, var, *affine = self._arrays(params)
         names = ("x",) * ("x" in asked) + ("weight", "bias")
         (y, *batch), op_pull = ops.batch_norm_train.vjp(x, *affine, **self._options(), wrt=names)
@@ -85,12 +85,11 @@ class BatchNorm(Layer):
         names = ("running_mean", "running_var", *("weight", "bias") * self.affine)
         return list(held(self, params, names).values())
 
-    def _running(self, params: Tree, x: Array) -> list[Array]:
-        """The arrays of inference; in mixed precision, statistics stay float32 until then."""
-        mean, var, *affine = self._arrays(params)
-        if str(x.dtype).endswith("float16"):  # bfloat16, too
-            mean, var = (namespace(x).astype(a, x.dtype) for a in (mean, var))
-        return [mean, var, *affine]
+    def _wide(self, params: Tree, x: Array) -> list[Array]:
+        """x and the arrays of inference; of half precision in float32, as statistics may be."""
+        arrays, xp = [x, *self._arrays(params)], namespace(x)
+        half = str(x.dtype).endswith("float16")  # bfloat16, too
+        return [xp.astype(array, xp.float32) for array in arrays] if half else arrays
 
     def _next(self, mean, var, batch_mean, batch_var, count: int) -> Tree:
         new, unbiased = self.momentum, count / (count - 1)
@@ -98,6 +97,11 @@ class BatchNorm(Layer):
             "running_mean": (1.0 - new) * mean + new * batch_mean,
             "running_var": (1.0 - new) * var + new * unbiased * batch_var,
         }
+
+
+def _like(y: Array | None, x: Array) -> Array | None:
+    """y, if there is one, in the dtype of x."""
+    return y if y is None or y.dtype == x.dtype else namespace(x).astype(y, x.dtype)
 
 
 def norms_clipping(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -143,11 +143,11 @@ def _prepare(call, parameters, integers, in_engines, args, kwargs):
     if dtype_name not in HALF:
         return args, kwargs, _unchanged, dtype is not None
     if in_engines and engines.takes_half(next(iter(given.values()))):
-        return args, kwargs, functools.partial(_round, dtype), True
+        return args, kwargs, functools.partial(_round_value, dtype), True
     places = [place for place, _ in parameters.values()]
     args = tuple(_float32(x) if i in places else x for i, x in enumerate(args))
     kwargs = {name: _float32(x) if name in parameters else x for name, x in kwargs.items()}
-    return args, kwargs, functools.partial(_round, dtype), True
+    return args, kwargs, functools.partial(_round_value, dtype), True
 
 
 def _floating_dtype(call: str, given: dict[str, Array], integers: Sequence[str]) -> tuple[Any, str]:
@@ -211,6 +211,11 @@ def _round(half: Any, y: Any) -> Any:
         return None
     xp = namespace(y)
     return xp.astype(y, half) if y.dtype == xp.float32 else y
+
+
+def _round_value(half: Any, y: Any) -> Any:
+    """A value in half precision; what an op gives beside it, a variance say, may not fit there."""
+    return (_round(half, y[0]), *y[1:]) if isinstance(y, tuple) else _round(half, y)
 
 
 def _cotangent(call: str, y: Any) -> Callable:

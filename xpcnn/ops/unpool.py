@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import engines
 from .._check import require_axes, sizes
-from .._xp import Array, device_of, namespace, product
+from .._xp import Array, device_of, index_dtype, namespace, product
 from ..window import Padding, Size, Window, conv_transpose_window, pool_window
 from ._layout import channels_first, from_channels_first
 from ._op import op
@@ -85,6 +85,8 @@ def _placed(
             f"{tuple(indices.shape)}"
         )
     x, indices = (channels_first(CALL, a, layout, 2) for a in (x, indices))
+    xp = namespace(x)
+    indices = xp.astype(indices, index_dtype(xp))  # of less bits they could not count all planes
     return x, indices, _window(tuple(x.shape), kernel_size, stride, padding, output_size, dilation)
 
 

@@ -37,6 +37,13 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[dict[str, Any], A
     if not leaves:
         raise ValueError("clip_by_global_norm: grads holds no array; pass at least one")
     xp, limit = namespace(leaves[0]), float(max_norm)
-    norm = xp.sqrt(reduce(operator.add, (xp.sum(g * g) for g in leaves)))
+    norm = xp.sqrt(reduce(operator.add, map(_sum_of_squares, leaves)))
     scale = limit / xp.clip(norm, min=limit)
-    return tree.map(lambda g: g * scale, grads), norm
+    return tree.map(lambda g: xp.astype(g * scale, g.dtype), grads), norm
+
+
+def _sum_of_squares(g: Array) -> Array:
+    """In float32 at least: in half precision it would not fit."""
+    xp = namespace(g)
+    wide = xp.astype(g, xp.float32) if str(g.dtype).endswith("float16") else g
+    return xp.sum(wide * wide)

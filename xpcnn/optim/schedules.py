@@ -8,6 +8,9 @@ from typing import Any
 
 from ._options import settle, settle_count
 
+MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
+"""Figures of a history that tell how good an epoch was."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -193,10 +196,9 @@ class Plateau(Schedule):
         settle(self, "least")
         settle_count(self, "patience", least=0)
         settle_count(self, "cooldown", least=0)
-        if not str(self.monitor).endswith(("loss", "accuracy")):
+        if self.monitor not in MONITORS:
             raise ValueError(
-                f"Plateau(monitor={self.monitor!r}): name a loss or an accuracy of the history, "
-                "such as 'val_loss'"
+                f"Plateau(monitor={self.monitor!r}): give one of {', '.join(MONITORS)}"
             )
 
     def after(self, history: Any) -> Schedule:
