@@ -462,6 +462,20 @@ def test_svhn(machine, rng):
     np.testing.assert_array_equal(more.test[0], test)
 
 
+def test_svhn_where_memory_ends(machine, rng, monkeypatch):
+    """No word of damage."""
+    scipy_io = pytest.importorskip("scipy.io")
+
+    def without(*args, **options):
+        raise MemoryError
+
+    for name in ("train", "test"):
+        write_svhn(machine / "cache" / "svhn" / f"{name}_32x32.mat", rng, 4)
+    monkeypatch.setattr(scipy_io, "loadmat", without)
+    with pytest.raises(MemoryError):
+        load("svhn")
+
+
 BAD_SVHN = {
     "axes": ({"X": np.zeros((3, 32, 32, 4), np.uint8)}, "X must be uint8 (32, 32, 3, N); it is"),
     "dtype": ({"X": np.zeros((32, 32, 3, 4))}, "it is float64 (32, 32, 3, 4)"),

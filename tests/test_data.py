@@ -474,6 +474,17 @@ def test_what_is_not_there(tmp_path, rng):
         from_path(tmp_path / "data.idx")
 
 
+@pytest.mark.parametrize("read", [from_path, load])
+def test_a_folder_of_pictures(tmp_path, read):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"from_path: {tmp_path} holds folders, but neither NumPy's files (images.npy, labels.npy)"
+        " nor MNIST's four; a folder of pictures is read by image_folder(path, size)"
+    )
+
+
 def test_unknown_names():
     with pytest.raises(ValueError) as caught:
         load("cifar")

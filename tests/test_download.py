@@ -110,9 +110,15 @@ def test_attempts_are_few(server, file, tmp_path):
     server.replies = [cut(10), status(503), cut(20)]
     with pytest.raises(OSError, match="HTTP 503 Service Unavailable; try again later, or put"):
         fetch(file, tmp_path, waits=(0.0, 0.0))
-    server.replies = [cut(30), cut(40), cut(50)]
+    server.replies = [cut(count) for count in (30, 50, 40, 50, 60)]
     with pytest.raises(ConnectionError, match="broke off: 50 of 300,000 bytes"):
         fetch(file, tmp_path, waits=(0.0, 0.0))
+    assert len(server.replies) == 1
+
+
+def test_attempts_that_bring_more_are_not_counted(server, file, tmp_path):
+    server.replies = [cut(count) for count in range(10, 100, 10)]
+    assert fetch(file, tmp_path, waits=(0.0,)).read_bytes() == CONTENT
 
 
 def test_a_server_that_knows_no_ranges(server, file, tmp_path):
@@ -144,6 +150,22 @@ def test_another_version_in_between(server, file, tmp_path):
     server.files["a.gz"], server.versions = CONTENT, {"ETag": '"2"'}
     assert once(file, tmp_path).read_bytes() == CONTENT
     assert server.requests[1]["If-Range"] == '"1"'
+
+
+@pytest.mark.parametrize("tag", [b"\xff\x00", b'"1"\r\nX: y', b"", b"\n"])
+def test_a_damaged_tag_is_ignored(server, file, tmp_path, tag):
+    (tmp_path / "a.gz.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "a.gz.tag").write_bytes(tag)
+    assert once(file, tmp_path).read_bytes() == CONTENT
+    assert (server.requests[0]["Range"], server.requests[0]["If-Range"]) == ("bytes=1000-", None)
+    assert here(tmp_path) == ["a.gz"]
+
+
+def test_a_version_beyond_ascii(server, file, tmp_path):
+    server.versions = {"ETag": '"\xe9"'}
+    server.replies = [cut(1000)]
+    assert fetch(file, tmp_path, waits=(0.0,)).read_bytes() == CONTENT
+    assert server.requests[1]["If-Range"] == '"\xe9"'
 
 
 def test_a_server_that_stalls(server, file, tmp_path):
@@ -209,8 +231,15 @@ def test_more_than_is_due(server, file, tmp_path):
 def test_a_file_that_ends_before_what_is_here(server, file, tmp_path):
     (tmp_path / "a.gz.part").write_bytes(CONTENT[:1000])
     server.files["a.gz"] = CONTENT[:1000]
-    with pytest.raises(ValueError, match="1,000 bytes where 300,000 are due"):
+    with pytest.raises(ValueError) as caught:
         fetch(file, tmp_path)
+    assert str(caught.value) == (
+        f"get: {file.url}: the server's file ends within 1,000 bytes; what came is removed:"
+        " run again, or get it elsewhere"
+    )
+    assert here(tmp_path) == []
+    server.files["a.gz"] = CONTENT
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -218,8 +247,12 @@ def test_a_file_that_ends_before_what_is_here(server, file, tmp_path):
     [
         (status(404), "HTTP 404 Not Found; try again later, or put the file into /.*/test_"),
         (status(302, Location="file:///etc/passwd"), "HTTP 302 .* is not allowed; try again later"),
+        (status(302, Location="ftp://127.0.0.1/a"), "HTTP 302 .* is not allowed; try again later"),
+        (status(302, Location="http://[::1"), "HTTP 302 .* to no address: Invalid IPv6 URL; try"),
+        (status(301, Location="http://a:b/"), "HTTP 301 .* to no address: nonnumeric port: 'b'; "),
+        (status(307, Location="http://" + "a" * 64), "HTTP 307 .* to no address: .*; try again"),
     ],
-    ids=["not found", "led to a local file"],
+    ids=["not found", "led to a local file", "to FTP", "nowhere", "to no port", "to no host"],
 )
 def test_refusals(server, file, tmp_path, reply, message):
     server.replies = [reply]

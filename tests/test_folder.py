@@ -149,7 +149,7 @@ def test_what_is_no_image_is_passed_over(tmp_path):
 def test_extensions():
     written = {ending for ending in EXTENSIONS if cv2.haveImageWriter(f"a{ending}")}
     assert {".png", ".jpg", ".jpeg", ".bmp", ".tiff", ".tif", ".ppm"} <= written
-    assert is_image("a.PnG")
+    assert all(map(is_image, ["a.PnG", "a.jfif"]))
     assert not any(map(is_image, ["a.txt", "png", "a.png.txt", ""]))
 
 
@@ -204,6 +204,23 @@ def test_indexing(numbered, indices):
     np.testing.assert_array_equal(found, np.tile(expected[:, None, None, None], (1, 1, 8, 8)))
 
 
+@pytest.mark.parametrize("index", [0, 8, -9, np.int64(3)])
+def test_an_integer_gives_one_image(numbered, index):
+    np.testing.assert_array_equal(numbered[index], np.full((1, 8, 8), index % 9, np.uint8))
+    with pytest.raises(IndexError):
+        numbered[9]
+
+
+@pytest.mark.parametrize("chosen", [[], [4], [0, 3, 8], range(9)])
+def test_masks(numbered, chosen):
+    mask = np.isin(np.arange(9), chosen)
+    for one in (mask, mask.tolist()):
+        np.testing.assert_array_equal(numbered[one], numbered[np.asarray(chosen, np.int64)])
+    for other in (mask[:-1], mask[:, None], True):
+        with pytest.raises(IndexError, match=r"Pictures: a mask must be \(9,\); it is \("):
+            numbered[other]
+
+
 def test_pictures_are_data(numbered):
     assert repr(numbered) == "Pictures((9, 1, 8, 8), resize='crop')"
     assert (len(numbered), numbered.ndim) == (9, 4)
@@ -217,7 +234,7 @@ def test_indices_beyond(numbered, index):
         numbered[index]
 
 
-@pytest.mark.parametrize("index", [3, [1.0], [[1, 2]], [True], "1"])
+@pytest.mark.parametrize("index", [3.0, [1.0], [[1, 2]], "1", None])
 def test_indices_of_another_kind(numbered, index):
     with pytest.raises(TypeError):
         numbered[index]
@@ -301,6 +318,23 @@ def test_ten_are_named(tmp_path):
     lines = str(caught.value).splitlines()
     assert len(lines) == 12
     assert lines[-1] == "  and 4 more"
+
+
+def test_jfif_is_jpeg(tmp_path):
+    fill(tmp_path, cat=2, dog=2)
+    save(tmp_path / "dog" / "a.jpg").rename(tmp_path / "dog" / "a.jfif")
+    data = image_folder(tmp_path, 8)
+    assert "dog/a.jfif" in names(data.train[0], tmp_path) + names(data.test[0], tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".heic", ".HEIF", ".jxl", ".tga"])
+def test_images_of_unread_formats_are_told(tmp_path, ending):
+    fill(tmp_path, cat=2, dog=2)
+    path = tmp_path / "cat" / f"a{ending}"
+    path.write_bytes(bytes(range(64)))
+    assert image_folder(tmp_path, 8, on_error="skip").skipped == ((str(path), BROKEN),)
+    with pytest.raises(ValueError, match=f"a{ending}: {BROKEN}"):
+        image_folder(tmp_path, 8)
 
 
 def test_a_jpeg_that_ends_early_is_found(tmp_path):
@@ -506,20 +540,24 @@ def test_a_file_where_a_folder_is_due(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "options, kind, message",
     [
-        ({"size": 0}, r"size must be \(H, W\) or one integer for both; it is 0"),
-        ({"size": (8, 8, 8)}, "size must be"),
-        ({"size": (8.0, 8)}, "size must be"),
-        ({"resize": "pad"}, "resize='pad'; give 'stretch' or 'crop'"),
-        ({"on_error": "ignore"}, "on_error='ignore'; give 'raise' or 'skip'"),
-        ({"test": 0.0}, r"test must lie in \(0, 1\); it is 0"),
-        ({"test": 1.0}, r"test must lie in \(0, 1\); it is 1"),
-        ({"threads": 0}, "threads=0; give at least 1, or None"),
+        ({"size": 0}, ValueError, "size=0; give an int of at least 1, or one per axis (H, W)"),
+        ({"size": (8, 8, 8)}, ValueError, "size=(8, 8, 8); give an int"),
+        ({"size": (8.0, 8)}, TypeError, "size=(8.0, 8); give an int"),
+        ({"size": True}, TypeError, "size=True; give an int"),
+        ({"size": None}, TypeError, "size=None; give an int"),
+        ({"resize": "pad"}, ValueError, "resize='pad'; give 'stretch' or 'crop'"),
+        ({"on_error": "ignore"}, ValueError, "on_error='ignore'; give 'raise' or 'skip'"),
+        ({"test": 0.0}, ValueError, "test must lie in (0, 1); it is 0.0"),
+        ({"test": 1.0}, ValueError, "test must lie in (0, 1); it is 1.0"),
+        ({"test": "a"}, TypeError, "test must lie in (0, 1); it is 'a'"),
+        ({"threads": 0}, ValueError, "threads=0; give an int of at least 1"),
+        ({"threads": 1.5}, TypeError, "threads=1.5; give an int of at least 1"),
     ],
 )
-def test_options_that_are_none(pets, options, message):
-    with pytest.raises(ValueError, match=f"image_folder: {message}"):
+def test_options_that_are_none(pets, options, kind, message):
+    with pytest.raises(kind, match=re.escape(f"image_folder: {message}")):
         image_folder(pets, **{"size": 8} | options)
 
 

@@ -245,6 +245,24 @@ def test_a_gate_of_averages_scales_channels(xp):
     naive.assert_close(xp.to_numpy(model(params, xp.asarray(x))), expected, x.size)
 
 
+def test_a_block_is_made_once_for_each_number_of_channels():
+    made = []
+
+    class Noted(L.SqueezeExcitation):
+        def inside(self, channels):
+            made.append((self.ratio, channels))
+            return super().inside(channels)
+
+    for _ in range(3):
+        for ratio, channels in [(2, 4), (2, 8), (4, 4)]:
+            model, x = Noted(ratio), numbers(2, channels, 3, 5)
+            params = weights_of(model, x.shape[1:])
+            expected = L.SqueezeExcitation(ratio)(params, x)
+            np.testing.assert_array_equal(model(params, x), expected)
+            np.testing.assert_array_equal(model.vjp(params, x)[0], expected)
+    assert made == [(2, 4), (2, 8), (4, 4)]
+
+
 def test_parameters_have_the_nodes_names():
     planned, out_shape = MODEL.plan(IMAGE)
     assert out_shape == (2,)

@@ -86,6 +86,27 @@ def test_the_nearest_is_at_the_floor_of_exact_numbers(torch):
     np.testing.assert_array_equal(wide, np.repeat(np.arange(49), 49))  # 49 * (1 / 49) < 1
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_a_factor_may_be_a_numpy_scalar(mode):
+    """Its points are computed in double precision all the same."""
+    x, factor = np.random.default_rng(0).standard_normal((1, 1, 999)), np.float32(2.3)
+    expected = ops.interpolate(x, scale_factor=float(factor), mode=mode)
+    np.testing.assert_array_equal(ops.interpolate(x, scale_factor=factor, mode=mode), expected)
+    np.testing.assert_array_equal(ops.interpolate(x, scale_factor=[factor], mode=mode), expected)
+
+
+@pytest.mark.parametrize("mode", ["linear", "bilinear", "trilinear", "nearest"])
+def test_where_a_factor_leaves_a_size_pytorch_copies(torch, mode):
+    """Of linear modes, and nearest of two axes; here the points lie 1/factor apart."""
+    rank = {name: rank for rank, name in LINEAR.items()}.get(mode, 2)
+    x = np.random.default_rng(0).standard_normal((1, 1, *(5,) * rank))
+    theirs = torch.nn.functional.interpolate(torch.tensor(x), scale_factor=1.1, mode=mode)
+    np.testing.assert_array_equal(theirs.numpy(), x)
+    ours = ops.interpolate(x, scale_factor=1.1, mode=mode)
+    assert ours.shape == x.shape and not np.allclose(ours, x)
+    naive.assert_close(ours, naive.interpolate(x, scale_factor=1.1, mode=mode), x.size)
+
+
 def test_nearest_moves_what_is_no_number():
     x = np.asarray([[[np.nan, np.inf, -np.inf, 1.0]]])
     y = ops.interpolate(x, scale_factor=2)
@@ -200,6 +221,16 @@ FACTOR = "give a number above 0, or one per axis (H, W)"
          "interpolate: x must be floating, not int64; convert it, for example to float32"),
         (lambda: xpcnn.layers.Upsample(), ValueError,
          "Upsample: size=None and scale_factor=None; give one of the two"),
+        (lambda: xpcnn.layers.Upsample(size="a"), TypeError,
+         "Upsample: size='a'; give an int of at least 1, or one per axis (H, W)"),
+        (lambda: xpcnn.layers.Upsample(0), ValueError,
+         "Upsample: size=0; give an int of at least 1, or one per axis (H, W)"),
+        (lambda: xpcnn.layers.Upsample((4, 0, 4)), ValueError,
+         "Upsample: size=(4, 0, 4); give an int of at least 1, or one per axis (D, H, W)"),
+        (lambda: xpcnn.layers.Upsample((4, 4), mode="linear"), ValueError,
+         "Upsample: size=(4, 4); give an int of at least 1, or one per axis (W)"),
+        (lambda: xpcnn.layers.Upsample(scale_factor=-1), ValueError,
+         f"Upsample: scale_factor=-1; {FACTOR}"),
         (lambda: ops.multiply(X, X[0]), ValueError,
          "multiply: x (2, 3, 4, 5) and y (3, 4, 5) must agree in rank and in every size, save "
          "where one is 1"),

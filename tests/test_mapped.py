@@ -105,6 +105,8 @@ def test_run_length(tmp_path):
     assert run_length(Subset(images, np.arange(10))) == 16
     assert run_length(Subset(np.zeros((9, 1, 2, 2)), np.arange(3))) == 1
     assert run_length(mapped(tmp_path / "huge.npy", (200, 3, 1000, 1000))) == 1
+    assert run_length(mapped(tmp_path / "half.npy", (600, 1, 256, 512))) == 2  # 128 KiB each
+    assert run_length(mapped(tmp_path / "more.npy", (600, 1, 257, 512))) == 1
     assert run_length(mapped(tmp_path / "f.npy", (5000, 1, 128, 128), np.float32)) == 4
 
 

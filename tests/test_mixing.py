@@ -66,6 +66,16 @@ def test_few_images(xp, mixture, count):
     np.testing.assert_allclose(xp.to_numpy(labels), y, rtol=1e-6)
 
 
+@pytest.mark.parametrize("mixture", [Mixup(1.0), CutMix()], ids=repr)
+def test_half_precision_is_rounded_once(xp, mixture):
+    if xp.name == "strict":
+        pytest.skip("array-api-strict has no float16")
+    x, y = batch((6, 2, 5, 4), np.float16)
+    wide = mixture(KEY, x.astype(np.float32), y.astype(np.float32))
+    for ours, expected in zip(mixture(KEY, xp.asarray(x), xp.asarray(y)), wide, strict=True):
+        np.testing.assert_array_equal(xp.to_numpy(ours), expected.astype(np.float16), strict=True)
+
+
 def test_the_labels_train(xp):
     x, y = (xp.asarray(a) for a in Mixup(1.0)(KEY, *batch((6, 7))))
     loss, pull = xpcnn.vjp(ops.cross_entropy, x, y)
@@ -115,6 +125,26 @@ def test_cutmix_counts_the_pixels_it_pastes(seed, alpha, size):
         assert np.count_nonzero(np.diff(along.astype(int))) <= 2
 
 
+def test_cutmix_takes_an_axis_of_size_1_whole():
+    """And spreads the share over the others, as in images without it."""
+    for space, half in (((1, 400), 150), ((400, 1, 1), 150), ((1, 400, 400), 173)):
+        boxes = [mixing._draw_box(random.key(i), space, 0.25) for i in range(50)]
+        for axis, size in enumerate(space):
+            widths = [box[axis][1] - box[axis][0] for box in boxes]
+            assert max(widths) == (1 if size == 1 else 2 * half) and min(widths) > 0
+
+
+@pytest.mark.parametrize("space", [(1, 40), (40, 1), (1, 9, 9), (1, 1)])
+def test_cutmix_pastes_into_images_of_one_line(space):
+    x = np.zeros((2, 1, *space)) + np.arange(2).reshape(-1, *[1] * (len(space) + 1))
+    shares = []
+    for key in map(random.key, range(40)):
+        mixed, labels = CutMix()(key, x, np.eye(2))
+        np.testing.assert_allclose(labels[:, 1], mixed.reshape(2, -1).mean(axis=1), atol=1e-15)
+        shares.append(labels[0, 1])
+    assert max(shares) > 0.5
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 3.5, 50.0])
 def test_shares_are_of_the_beta_distribution(alpha):
     """Mean 1/2, variance 1 / (4 (2 alpha + 1)), and the fourth moment."""
@@ -162,6 +192,12 @@ def test_one_hot(xp, kind, dtype):
     found = xp.to_numpy(one_hot(xp.asarray(labels), 4, dtype))
     np.testing.assert_array_equal(found, np.eye(4, dtype=dtype)[labels], strict=True)
     assert one_hot(xp.asarray(labels[:0]), 4).shape == (0, 4)
+
+
+def test_one_hot_of_more_classes_than_the_labels_dtype_counts(xp):
+    labels = np.asarray([3, 0, 255], np.uint8)
+    found = xp.to_numpy(one_hot(xp.asarray(labels), 300))
+    np.testing.assert_array_equal(found, np.eye(300, dtype=np.float32)[labels], strict=True)
 
 
 # ---- errors -------------------------------------------------------------------------------------

@@ -10,16 +10,18 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from .catalog import File
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 WAITS = (1.0, 4.0)  # seconds, before a stalled or broken connection is made anew
+LATIN = "latin-1"  # in which headers are written
 
 Progress = Callable[[int, int], None]
 """Called as (bytes that are here, bytes due), again and again."""
@@ -37,10 +39,12 @@ def fetch(
 
     One that is there already is taken if its sum is right. What is broken off stays as NAME.part,
     and the next call goes on from its end. After `timeout` seconds without a byte, or where the
-    connection breaks, it is made anew after each of the `waits`. Another process that fetches the
-    same file is waited for. Raises ValueError for a sum other than due, and removes what came;
+    connection breaks, it is made anew after each of the `waits`, which begin again whenever more
+    has come. Another process that fetches the same file is waited for. Raises ValueError for a sum
+    other than due, or where the server's file ends before what is here, and removes what came;
     ValueError where the server tells another size; TimeoutError and ConnectionError where it stalls
-    or breaks off once more; OSError where it refuses, and for what cannot be written.
+    or breaks off once more; OSError where it refuses or leads astray, and for what cannot be
+    written.
 
     >>> import hashlib, tempfile
     >>> file = File("http://127.0.0.1:9/a", 1, hashlib.sha256(b"a").hexdigest())
@@ -69,13 +73,17 @@ def fetch(
 def _complete(
     part: Path, file: File, progress: Progress | None, timeout: float, waits: Sequence[float]
 ) -> None:
-    for wait in (*waits, None):
+    most, left = _size(part), iter(waits)
+    while True:
         try:
             return _go_on(part, file, progress, timeout)
         except OSError as error:
             if error.errno is not None:  # not said below, of the network
                 cause = f"{error.strerror}; once it can be written, run again to go on from there"
                 raise OSError(error.errno, cause, str(part)) from error
+            if _size(part) > most:
+                most, left = _size(part), iter(waits)
+            wait = next(left, None)
             if wait is None or not isinstance(error, TimeoutError | ConnectionError):
                 raise
             time.sleep(wait)
@@ -83,7 +91,7 @@ def _complete(
 
 def _go_on(part: Path, file: File, progress: Progress | None, timeout: float) -> None:
     """Receive what `part` lacks, over one connection."""
-    start = part.stat().st_size if part.exists() else 0
+    start = _size(part)
     if start >= file.size:
         return
     with _ask(part, file, start, timeout) as answer:
@@ -93,7 +101,7 @@ def _go_on(part: Path, file: File, progress: Progress | None, timeout: float) ->
         with open(part, "ab") as out:
             out.truncate(done)
             if done == 0:
-                _tag(part).write_text(_version(answer))
+                _tag(part).write_text(_version(answer), LATIN)
             while done <= file.size and (chunk := _receive(file, answer, timeout)):
                 done += out.write(chunk)
                 if progress is not None:
@@ -109,15 +117,17 @@ def _ask(part: Path, file: File, start: int, timeout: float) -> HTTPResponse:
     headers = {"User-Agent": "xpcnn"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if version := _tag(part).read_text() if _tag(part).exists() else "":
+        if version := _known(part):
             headers["If-Range"] = version
     instead = f"try again later, or put the file into {part.parent}"
     try:
-        return urlopen(Request(file.url, headers=headers), timeout=timeout)
+        request = Request(file.url, headers=headers)
+        return build_opener(_WebOnly).open(request, timeout=timeout)
     except HTTPError as error:
         error.close()
-        if error.code == 416:  # it ends at `start` or before
-            raise _other_size(file, start) from error
+        if error.code == 416 and start:
+            part.unlink()
+            raise _removed(file, f"the server's file ends within {start:,} bytes") from error
         message = f"get: {file.url}: HTTP {error.code} {error.reason}; {instead}"
         raise OSError(message) from error
     except (OSError, HTTPException) as error:
@@ -127,6 +137,25 @@ def _ask(part: Path, file: File, start: int, timeout: float) -> HTTPResponse:
         if isinstance(cause, ConnectionResetError | HTTPException):
             raise _broken_off(file, cause) from error
         raise OSError(f"get: {file.url} cannot be reached: {cause}; {instead}") from error
+
+
+class _WebOnly(HTTPRedirectHandler):
+    """Follows a server to where HTTP is spoken, and nowhere else."""
+
+    def http_error_302(self, req, fp, code, msg, headers):
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except (ValueError, InvalidURL) as error:
+            cause = f"{msg} - Redirection to no address: {error}"
+            raise HTTPError(req.full_url, code, cause, headers, fp) from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            cause = f"{msg} - Redirection to url '{newurl}' is not allowed"  # urllib's words
+            raise HTTPError(newurl, code, cause, headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _receive(file: File, answer: HTTPResponse, timeout: float) -> bytes:
@@ -145,18 +174,25 @@ def _version(answer: HTTPResponse) -> str:
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
+def _known(part: Path) -> str:
+    """The version that the bytes of `part` are of; "" where it is not known, or damaged."""
+    version = _tag(part).read_text(LATIN) if _tag(part).exists() else ""
+    return version if version.isprintable() else ""
+
+
 def _tag(part: Path) -> Path:
     return part.with_suffix(".tag")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _verify(part: Path, file: File) -> None:
     found = _sha256(part)
     if found != file.sha256:
         part.unlink()
-        raise ValueError(
-            f"get: {file.url}: SHA-256 is {found} where {file.sha256} is due; what came is removed:"
-            " run again, or get it elsewhere"
-        )
+        raise _removed(file, f"SHA-256 is {found} where {file.sha256} is due")
 
 
 def _sha256(path: Path) -> str:
@@ -172,6 +208,12 @@ def _stalled(file: File, timeout: float) -> TimeoutError:
 
 def _broken_off(file: File, cause: object) -> ConnectionError:
     return ConnectionError(f"get: {file.url} broke off: {cause}; run again to go on from there")
+
+
+def _removed(file: File, cause: str) -> ValueError:
+    return ValueError(
+        f"get: {file.url}: {cause}; what came is removed: run again, or get it elsewhere"
+    )
 
 
 def _other_size(file: File, size: int) -> ValueError:

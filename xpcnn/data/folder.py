@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._check import require_count, sizes
 from ..io.images import RESIZES
 from .dataset import Dataset
 from .pictures import Pictures
@@ -58,7 +60,8 @@ def image_folder(
     is damaged or goes missing later raises an error when it is read.
 
     Raises ValueError, too, for less than two classes, for parts of other classes and for options
-    that are none; FileNotFoundError, NotADirectoryError; and ImportError where OpenCV is missing.
+    out of range, TypeError for those of other kinds; FileNotFoundError, NotADirectoryError; and
+    ImportError where OpenCV is missing.
 
     >>> image_folder("nowhere", 224)
     Traceback (most recent call last):
@@ -66,7 +69,8 @@ def image_folder(
 
     Source: the folders that torchvision.datasets.ImageFolder reads.
     """
-    in_shape = (3 if color else 1, *_sides(size))
+    height, width = sizes("image_folder", "size", size, 2)
+    in_shape = (3 if color else 1, height, width)
     _check_options(resize, on_error, test, threads)
     root, skipped = os.fsdecode(path), list[Skipped]()
     folders = _parts(root)
@@ -172,13 +176,6 @@ def _split(
     return [(tuple(paths[index] for index in part), labels[part]) for part in parts]
 
 
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int | np.integer) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in sides):
-        raise ValueError(f"image_folder: size must be (H, W) or one integer for both; it is {size}")
-    return int(sides[0]), int(sides[1])
-
-
 def _check_options(resize: str, on_error: str, test: float, threads: int | None) -> None:
     for name, value, known in (
         ("resize", resize, RESIZES),
@@ -188,7 +185,8 @@ def _check_options(resize: str, on_error: str, test: float, threads: int | None)
             raise ValueError(
                 f"image_folder: {name}={value!r}; give {' or '.join(map(repr, known))}"
             )
-    if not 0.0 < test < 1.0:
-        raise ValueError(f"image_folder: test must lie in (0, 1); it is {test}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"image_folder: threads={threads}; give at least 1, or None")
+    if not isinstance(test, Real) or not 0.0 < test < 1.0:
+        kind = ValueError if isinstance(test, Real) else TypeError
+        raise kind(f"image_folder: test must lie in (0, 1); it is {test!r}")
+    if threads is not None:
+        require_count("image_folder", "threads", threads)

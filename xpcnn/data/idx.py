@@ -51,10 +51,10 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         raise IsADirectoryError(f"read_idx: {path} is a folder; give the path of one IDX file")
     with open(path, "rb") as file:
         if file.peek(2)[:2] != GZIP:
-            return _read(file, path, limit=None)
+            return read_stream(file, path)
         size = os.fstat(file.fileno()).st_size
         try:
-            return _read(gzip.GzipFile(fileobj=file), path, limit=max(FREE, RATIO * size))
+            return read_stream(gzip.GzipFile(fileobj=file), path, limit=max(FREE, RATIO * size))
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise ValueError(
                 f"read_idx: {path}: damaged or truncated gzip within its first {file.tell()} of"
@@ -124,8 +124,19 @@ def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
             out.write(values.data)
 
 
-def _read(stream: Stream, path: str | os.PathLike[str], limit: int | None) -> np.ndarray:
-    """The array of an unpacked stream, if it takes at most `limit` bytes."""
+def read_stream(
+    stream: Stream, path: str | os.PathLike[str], limit: int | None = None
+) -> np.ndarray:
+    """The array of an unpacked stream, if its values take at most `limit` bytes.
+
+    Raises ValueError, naming `path`, for anything that is no whole IDX file, and for more bytes.
+
+    >>> from io import BytesIO
+    >>> read_stream(BytesIO(bytes.fromhex("00 00 08 01 00 00 00 02 03 04")), "labels")
+    array([3, 4], dtype=uint8)
+
+    Source: the MNIST database's page, "The IDX file format".
+    """
     dtype, shape = _header(stream, path)
     start, due = 4 + 4 * len(shape), math.prod(shape) * dtype.itemsize
     if limit is not None and due > limit:

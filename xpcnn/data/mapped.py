@@ -111,8 +111,8 @@ def mapped_folder(
             )
     else:
         images, labels = _read(*(folder / name for name in WHOLE))
-        parts = stratified_split(labels, test, seed)
-        train, held = ((Subset(images, part), labels[part]) for part in parts)
+        halves = stratified_split(labels, test, seed)
+        train, held = ((Subset(images, places), labels[places]) for places in halves)
     classes = numbered(np.concatenate([train[1], held[1]]))
     return Dataset(folder.absolute().name, train, held, classes)
 

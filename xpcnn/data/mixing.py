@@ -17,7 +17,8 @@ import numpy as np
 
 from .. import random
 from .._check import require_count
-from .._xp import Array, device_of, namespace, require_same
+from .._xp import Array, device_of, index_dtype, namespace, require_same
+from ..ops._op import in_float32
 
 SHARE, PARTNERS, PLACE = range(3)  # what the key is folded with
 
@@ -28,7 +29,8 @@ class Mixup:
 
     The batch has one share, of the distribution Beta(alpha, alpha), and each image one partner, by
     a random permutation. Called with a key, floating images x (N, C, *space) and labels y (N, K) as
-    probabilities (`one_hot`), it returns both mixed, in their shapes and dtypes.
+    probabilities (`one_hot`), it returns both mixed, in their shapes and dtypes; float16 is blended
+    in float32.
 
     Raises ValueError for an alpha that is not finite and positive and for shapes that do not fit,
     TypeError for images or labels that are not floating.
@@ -59,9 +61,9 @@ class CutMix:
     """Paste a box of another image of the batch into each, in the same place in all.
 
     The box's centre is uniform, and it covers the share 1 - s, s of Beta(alpha, alpha), of each
-    image, less what lies beyond the edges. Labels are mixed by the share that it does cover. Called
-    with a key, floating images x (N, C, *space) and labels y (N, K) as probabilities (`one_hot`),
-    it returns both mixed, in their shapes and dtypes.
+    image, less what lies beyond the edges; along an axis of size 1 it takes all. Labels are mixed
+    by the share that it does cover. Called with a key, floating images x (N, C, *space) and labels
+    y (N, K) as probabilities (`one_hot`), it returns both mixed, in their shapes and dtypes.
 
     Raises ValueError for an alpha that is not finite and positive and for shapes that do not fit,
     TypeError for images or labels that are not floating.
@@ -117,8 +119,9 @@ def one_hot(labels: Array, classes: int, dtype: str = "float32") -> Array:
         raise TypeError(f"one_hot: labels must be integers; they are {labels.dtype}")
     if labels.ndim != 1:
         raise ValueError(f"one_hot: labels must be (N,); they are {tuple(labels.shape)}")
-    every = xp.arange(classes, dtype=labels.dtype, device=device_of(labels))
-    hits = xp.expand_dims(labels, axis=1) == xp.expand_dims(every, axis=0)
+    wide = index_dtype(xp)  # uint8 cannot count 300 classes
+    every = xp.arange(classes, dtype=wide, device=device_of(labels))
+    hits = xp.expand_dims(xp.astype(labels, wide), axis=1) == xp.expand_dims(every, axis=0)
     return xp.astype(hits, getattr(xp, dtype))
 
 
@@ -145,11 +148,12 @@ def _draw_partners(key: random.Key, x: Array) -> Array:
 def _draw_box(key: random.Key, space: tuple[int, ...], share: float) -> list[tuple[int, int]]:
     """Along each axis where the box starts and stops, within the image."""
     centre = random.uniform(random.fold_in(key, PLACE), (len(space),))
-    side = (1.0 - share) ** (1.0 / len(space))
+    side = (1.0 - share) ** (1.0 / max(1, sum(size > 1 for size in space)))
     box = []
     for place, size in zip(centre, space, strict=True):
         middle, half = int(place * size), int(0.5 * side * size)
-        box.append((max(middle - half, 0), min(middle + half, size)))
+        cut = max(middle - half, 0), min(middle + half, size)
+        box.append(cut if size > 1 else (0, 1))
     return box
 
 
@@ -166,7 +170,10 @@ def _inside(box: list[tuple[int, int]], x: Array) -> Array:
 
 
 def _blend(a: Array, partners: Array, share: float) -> Array:
-    return share * a + (1.0 - share) * namespace(a).take(a, partners, axis=0)
+    def blended(a: Array) -> Array:
+        return share * a + (1.0 - share) * namespace(a).take(a, partners, axis=0)
+
+    return in_float32(blended, a)
 
 
 def _check_alpha(mixing: Mixup | CutMix) -> None:

@@ -10,7 +10,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from .dataset import Labelled, Parts, labelled
-from .idx import FREE, RATIO, _read, map_idx, read_idx
+from .idx import FREE, RATIO, map_idx, read_idx, read_stream
 
 FOUR = (
     "train-images-idx3-ubyte",
@@ -108,4 +108,4 @@ def _upright(files: ZipFile, archive: Path, prefix: str, first: int) -> Labelled
 def _unpacked(files: ZipFile, archive: Path, name: str) -> np.ndarray:
     limit = max(FREE, RATIO * files.getinfo(name).compress_size)
     with files.open(name) as packed, gzip.GzipFile(fileobj=packed) as stream:
-        return _read(stream, archive / name, limit)
+        return read_stream(stream, archive / name, limit)

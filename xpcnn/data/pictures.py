@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from .._check import is_int
 from ..io.images import read_image
 
 BLOCK = 1024  # items that wait for a thread at a time: memory
@@ -48,13 +49,27 @@ class Pictures:
     def __repr__(self) -> str:
         return f"Pictures({self.shape}, resize={self.resize!r})"
 
-    def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
-        """The images at indices (n,), integers, or those of a slice: uint8 (n, C, H, W).
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        """The image at an integer, uint8 (C, H, W), or those that are chosen: uint8 (n, C, H, W).
 
-        Raises what `read_image` does, which names the file.
+        They are chosen by a slice, by integers (n,) or by a mask, bool (N,). Raises what
+        `read_image` does, which names the file.
         """
-        chosen = range(len(self))[indices] if isinstance(indices, slice) else np.asarray(indices)
-        paths = [self.paths[index] for index in chosen]
+        if isinstance(index, slice):
+            return self._read(self.paths[index])
+        if is_int(index):
+            return self._read([self.paths[index]])[0]
+        return self._read([self.paths[place] for place in self._places(np.asarray(index))])
+
+    def _places(self, index: np.ndarray) -> np.ndarray:
+        """Integers as they are, a mask as those that it stands for."""
+        if index.dtype != np.bool_:
+            return index
+        if index.shape != (len(self),):
+            raise IndexError(f"Pictures: a mask must be ({len(self)},); it is {index.shape}")
+        return np.flatnonzero(index)
+
+    def _read(self, paths: Sequence[str]) -> np.ndarray:
         images = np.empty((len(paths), *self.in_shape), np.uint8)
 
         def read(place: int) -> None:

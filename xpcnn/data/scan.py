@@ -12,10 +12,10 @@ from ..io.images import read_image
 from .pictures import in_threads
 
 EXTENSIONS = (
-    ".avif", ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
-    ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
+    ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".jxl", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".ras", ".sr", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-"""Of files that OpenCV may read."""
+"""Of images. Some OpenCV cannot read: these are told of, not passed over."""
 
 PROBE = (1, 1, 1)  # the least to ask for; OpenCV reads a file to its end nevertheless
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .catalog import SETS, Source
 from .dataset import Dataset
+from .folder import is_image_folder
 from .local import find, places, plain_or_gzip
 from .mapped import holds_arrays, mapped_folder, part
 from .mnist import FOUR, numbered, read_mnist, read_pair
@@ -88,6 +89,11 @@ def from_path(path: str | os.PathLike[str], seed: int = 0) -> Dataset:
     path = Path(path)
     if path.is_dir() and holds_arrays(path):
         return mapped_folder(path, seed=seed)
+    if is_image_folder(path):
+        raise FileNotFoundError(
+            f"from_path: {path} holds folders, but neither NumPy's files (images.npy, labels.npy)"
+            " nor MNIST's four; a folder of pictures is read by image_folder(path, size)"
+        )
     if path.is_dir():
         return Dataset(path.absolute().name, *read_mnist(*(_found(path, name) for name in FOUR)))
     if not path.exists():

@@ -38,6 +38,8 @@ def _read(path: Path) -> Labelled:
     with open(path, "rb") as file:
         try:
             held = scipy_io.loadmat(file, variable_names=("X", "y"))
+        except MemoryError:
+            raise
         except Exception as error:  # whatever SciPy trips over
             raise ValueError(f"{path}: no MATLAB file, or damaged; get it anew") from error
     if missing := {"X", "y"} - held.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .._check import require_count
 from .._xp import Array
@@ -39,7 +40,12 @@ class Block(Layer):
                 f"{type(self).__name__}: in_shape must be (C, H, W), without a batch axis; it is "
                 f"{tuple(in_shape)}"
             )
-        return self.inside(in_shape[0])
+        return _inside(self, in_shape[0])
+
+
+@lru_cache  # a layer that is equal is the same inside
+def _inside(block: Block, channels: int) -> Layer:
+    return block.inside(channels)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,7 +1,7 @@
 """Networks, ready to be initialised: compositions of layers, with no arithmetic of their own.
 
 Each is a function of the number of classes. Where torchvision has the network, parameters bear its
-names and have its shapes, so that its files load as they are.
+names and have its shapes.
 """
 
 from __future__ import annotations

@@ -80,10 +80,18 @@ def _(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
 def require_scaling(
     call: str, size: Size | None, scale_factor: Scale | None, mode: str, align_corners: bool
 ) -> None:
-    """Raise ValueError for options of `interpolate` that fit no x.
+    """Raise ValueError or TypeError for options of `interpolate` that fit no x.
 
     >>> require_scaling("interpolate", None, 2, "nearest", False)
     """
+    _require_modes(call, size, scale_factor, mode, align_corners)
+    each = scale_factor if size is None else size
+    told = len(each) if isinstance(each, tuple) and len(each) in AXES else 2
+    rank = {name: rank for rank, name in LINEAR.items()}.get(mode, told)
+    _rates(call, size, scale_factor, rank)
+
+
+def _require_modes(call: str, size, scale_factor, mode: str, align_corners: bool) -> None:
     if (size is None) == (scale_factor is None):
         raise ValueError(
             f"{call}: size={size!r} and scale_factor={scale_factor!r}; give one of the two"
@@ -96,7 +104,7 @@ def require_scaling(
 
 def _axes(x: Array, size, scale_factor, mode: str, align_corners: bool) -> list[_Axis]:
     call, rank = "interpolate", x.ndim - 2
-    require_scaling(call, size, scale_factor, mode, align_corners)
+    _require_modes(call, size, scale_factor, mode, align_corners)
     if rank not in AXES:
         raise ValueError(
             f"{call}: x must be (N, C, *space), of one to three spatial axes; x is {tuple(x.shape)}"
@@ -109,8 +117,7 @@ def _axes(x: Array, size, scale_factor, mode: str, align_corners: bool) -> list[
         )
     space = tuple(x.shape[2:])
     by_size = size is not None
-    rates: tuple[Any, ...]
-    rates = sizes(call, "size", size, rank) if by_size else _factors(call, scale_factor, rank)
+    rates = _rates(call, size, scale_factor, rank)
     sample = _nearest if mode == "nearest" else _corners if align_corners else _linear
     axes = []
     for n, rate in zip(space, rates, strict=True):
@@ -123,7 +130,10 @@ def _axes(x: Array, size, scale_factor, mode: str, align_corners: bool) -> list[
     return axes
 
 
-def _factors(call: str, scale_factor: Any, rank: int) -> tuple[Any, ...]:
+def _rates(call: str, size: Any, scale_factor: Any, rank: int) -> tuple[Any, ...]:
+    """For each axis its new size or, where none is given, its factor."""
+    if size is not None:
+        return sizes(call, "size", size, rank)
     one = isinstance(scale_factor, Real)
     factors = (scale_factor,) * rank if one else entries(scale_factor, rank)
     numbers = all(isinstance(f, Real) and not isinstance(f, bool) for f in factors)
@@ -132,7 +142,7 @@ def _factors(call: str, scale_factor: Any, rank: int) -> tuple[Any, ...]:
             f"{call}: scale_factor={scale_factor!r}; give a number above 0, or one per axis "
             f"({', '.join(AXES[rank])})"
         )
-    return factors
+    return tuple(map(float, factors))  # a NumPy scalar would make the points as coarse as it is
 
 
 def _nearest(size: int, outputs: int, over: int, under: float) -> _Axis:
