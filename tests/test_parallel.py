@@ -51,7 +51,10 @@ def mpiexec():
                 time.sleep(0.02)
             if stop:
                 process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=LIMIT)
+            try:
+                out, err = process.communicate(timeout=LIMIT)
+            finally:
+                process.kill()  # or leaving the block would wait for it
         return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
 
     return run

@@ -187,13 +187,18 @@ def test_the_interpreter_ends_though_nobody_closed():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for another process")
 def test_an_interrupt_ends_it():
-    program = PROGRAM + "for _ in batches: pass"
+    # a process that is started in the background may have been told to ignore it
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = heed + PROGRAM + "for _ in batches: pass"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with process:
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE)
+        try:
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()  # or leaving the block would wait for it
     assert errors.strip().endswith("KeyboardInterrupt")
     assert process.returncode in (-signal.SIGINT, 1)
