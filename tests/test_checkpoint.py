@@ -448,6 +448,7 @@ def test_killed_at_any_instant(tmp_path):
     clear()
     rng = np.random.default_rng(KILLS)
     while kills < KILLS or not whole:
+        began = time.monotonic()
         with start("killed") as process:
             try:
                 last = kills == KILLS
@@ -456,7 +457,7 @@ def test_killed_at_any_instant(tmp_path):
                 process.kill()
                 kills += 1
                 continue
-        whole += 1
+        whole, seconds = whole + 1, time.monotonic() - began  # of a run that went on
         assert (tmp_path / "unbroken").read_bytes() == (tmp_path / "killed").read_bytes()
         clear()
     print(f"{kills} kills, {whole} runs that came to their end")
