@@ -9,6 +9,7 @@ from typing import Any
 from .. import ops
 from .._check import entries
 from .._xp import Array, namespace, product
+from ..ops._op import widened
 from ..ops.norm import require_bounds
 from .activation import CLIPS
 from .base import Layer, OpLayer, Parameter, Shape, held, per_axis, wanted
@@ -87,9 +88,8 @@ class BatchNorm(Layer):
 
     def _wide(self, params: Tree, x: Array) -> list[Array]:
         """x and the arrays of inference; of half precision in float32, as statistics may be."""
-        arrays, xp = [x, *self._arrays(params)], namespace(x)
-        half = str(x.dtype).endswith("float16")  # bfloat16, too
-        return [xp.astype(array, xp.float32) for array in arrays] if half else arrays
+        arrays, wide = self._arrays(params), widened(x)
+        return [x, *arrays] if wide is x else [wide, *map(widened, arrays)]
 
     def _next(self, mean, var, batch_mean, batch_var, count: int) -> Tree:
         new, unbiased = self.momentum, count / (count - 1)

@@ -186,10 +186,16 @@ def _kind_and_name(xp: Any, dtype: Any) -> tuple[str, str]:
 
 def in_float32(f: Callable, x: Array, *rest: Any) -> Any:
     """f(x, *rest), in float32 and rounded once where x is of half precision."""
-    if _kind_and_name(namespace(x), x.dtype)[1] not in HALF:
+    wide = widened(x)
+    if wide is x:
         return f(x, *rest)
-    wide = (_float32(part) if getattr(part, "dtype", None) == x.dtype else part for part in rest)
-    return _round(x.dtype, f(_float32(x), *wide))
+    others = (_float32(part) if getattr(part, "dtype", None) == x.dtype else part for part in rest)
+    return _round(x.dtype, f(wide, *others))
+
+
+def widened(x: Array) -> Array:
+    """x in float32 where it is of half precision, else x itself."""
+    return _float32(x) if _kind_and_name(namespace(x), x.dtype)[1] in HALF else x
 
 
 def _unchanged(y: Any) -> Any:

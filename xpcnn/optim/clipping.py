@@ -10,6 +10,7 @@ from typing import Any
 from .._xp import Array, namespace
 from ..layers import tree
 from ..layers.tree import Tree
+from ..ops._op import widened
 from ._options import REAL
 from .optimizer import refuse_buffers
 
@@ -44,6 +45,5 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[dict[str, Any], A
 
 def _sum_of_squares(g: Array) -> Array:
     """In float32 at least: in half precision it would not fit."""
-    xp = namespace(g)
-    wide = xp.astype(g, xp.float32) if str(g.dtype).endswith("float16") else g
-    return xp.sum(wide * wide)
+    wide = widened(g)
+    return namespace(g).sum(wide * wide)

@@ -9,10 +9,10 @@ from typing import Any
 from .._xp import Array, device_of, namespace
 from ..layers import tree
 from ..layers.tree import Tree
+from ..ops._op import HALF
 from ._options import python_number, settle, settle_count
 from .optimizer import State, Wrapper
 
-HALF = ("float16", "bfloat16")
 LEAST, LARGEST = 2.0**-126, 2.0**127
 """What the scale stays between: a normal float32, never 0 or infinite."""
 

@@ -12,6 +12,11 @@ MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """Figures of a history that tell how good an epoch was."""
 
 
+def grows(monitor: str) -> bool:
+    """Whether a figure is the better the larger it is, as an accuracy, unlike a loss."""
+    return monitor.endswith("accuracy")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A learning rate by step: called with the number of steps done, it returns a Python float.
@@ -207,7 +212,7 @@ class Plateau(Schedule):
         That is anything with column(name) -> the figures of all epochs, in order.
         """
         lr, bad, resting = self.lr, 0, 0
-        best = -math.inf if self._grows else math.inf
+        best = -math.inf if grows(self.monitor) else math.inf
         for figure in self._figures(history):
             bad += 1
             if self._is_better(figure, best):
@@ -219,12 +224,8 @@ class Plateau(Schedule):
                 resting, bad = self.cooldown, 0
         return Constant(lr, warmup=self.warmup)
 
-    @property
-    def _grows(self) -> bool:
-        return self.monitor.endswith("accuracy")
-
     def _is_better(self, figure: float, best: float) -> bool:
-        if self._grows:
+        if grows(self.monitor):
             return figure > best * (1.0 + self.threshold)
         return figure < best * (1.0 - self.threshold)
 

@@ -22,13 +22,14 @@ from ..layers import Layer, tree
 from ..layers.base import DTYPES, Shape
 from ..layers.tree import Tree
 from ..optim import Adam, MixedPrecision, Optimizer
+from ..optim.schedules import MONITORS
 from .bar import Silent, progress_bar
 from .callbacks import Callback, Snapshot
 from .checkpoint import Checkpoints
 from .estimator import Estimator, not_fitted
 from .feed import UINT8_SCALE, Feed
 from .fitting import Fitting
-from .history import FIGURES, History
+from .history import History
 from .inputs import check_images, encode, host_labels, take_rows
 from .loop import Run
 from .ranks import ALONE, Ranks
@@ -171,10 +172,10 @@ class Classifier(Estimator):
     ) -> tuple[Trainer, Card]:
         """What `fit` trains with, once all that is given is checked, and what is to be saved."""
         self._check_options()
-        if best is not None and best not in FIGURES[: 2 if validation is None else None]:
+        if best is not None and best not in MONITORS[: 2 if validation is None else None]:
             raise ValueError(
-                f"fit: best={best!r}; give one of {', '.join(FIGURES)}, the last two of which need "
-                "validation data"
+                f"fit: best={best!r}; give one of {', '.join(MONITORS)}, the last two of which "
+                "need validation data"
             )
         place = ranks.device(self.device)
         x, in_shape = self._images("fit", x, place)

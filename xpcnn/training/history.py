@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..optim.schedules import MONITORS, grows
+
 
 class Epoch(NamedTuple):
     """One epoch: mean loss and accuracy over its batches as they were trained, and its speed.
@@ -61,9 +63,9 @@ class History:
         >>> History((one, two)).best("loss"), History((one, two)).best("accuracy")
         (2, 1)
         """
-        if monitor not in FIGURES:
+        if monitor not in MONITORS:
             raise ValueError(
-                f"monitor={monitor!r}: there is no such figure; choose {', '.join(FIGURES)}"
+                f"monitor={monitor!r}: there is no such figure; choose {', '.join(MONITORS)}"
             )
         found = self.column(monitor)
         if not found or None in found:
@@ -71,10 +73,6 @@ class History:
                 f"monitor={monitor!r}: no epoch has it; "
                 + ("give validation data" if monitor.startswith("val_") else "train one first")
             )
-        sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        sign = -1.0 if grows(monitor) else 1.0
         badness = [math.inf if math.isnan(figure) else sign * figure for figure in found]
         return badness.index(min(badness)) + 1
-
-
-FIGURES = ("loss", "accuracy", "val_loss", "val_accuracy")
-"""What tells how good an epoch was."""

@@ -104,12 +104,8 @@ class MpiRanks(Ranks):
         return init_process_group(self.size, self.rank, use_mpi=True)
 
 
-def _print_traceback(error: BaseException) -> None:
-    traceback.print_exception(error)
-
-
 @contextmanager
-def mpi_ranks(tell: Callable[[Any], None] = _print_traceback) -> Iterator[MpiRanks]:
+def mpi_ranks(tell: Callable[[Any], None] = traceback.print_exception) -> Iterator[MpiRanks]:
     """The processes that mpiexec started, for `Classifier.fit(..., ranks=...)`.
 
     An error in one, for which the others would wait in vain, is told and ends all of them with exit

@@ -12,6 +12,7 @@ from .._xp import Array, device_of, namespace
 from ..layers import Layer, tree
 from ..layers.base import pull_last
 from ..layers.tree import Tree
+from ..ops._op import widened
 from ..optim import Optimizer, State, clip_by_global_norm
 from ..random import Key, fold_in
 from .ranks import ALONE, Ranks
@@ -126,8 +127,7 @@ def _gradients(
     as it is used.
     """
     logits, pull = model.vjp(params, x, key=key, wrt=("params",))
-    if str(logits.dtype).endswith("float16"):  # bfloat16, too
-        logits = namespace(logits).astype(logits, namespace(logits).float32)
+    logits = widened(logits)
     value, loss_pull = loss.vjp(logits, y, wrt=("x",))
     grads, _ = pull_last(pull, loss_pull(scale)[0])
     return grads, value, count_correct(logits, y)
