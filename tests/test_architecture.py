@@ -32,8 +32,8 @@ FLOORS = (
     {"ops"},
     {"layers"},
     {"models"},
-    {"data", "optim", "io", "training"},  # among them without going in circles
-    {"cli", "plots"},
+    {"data", "optim", "io", "training", "inspection"},  # among them without going in circles
+    {"cli", "plots", "report"},
 )
 
 ROOMS = {
@@ -48,7 +48,9 @@ ROOMS = {
     "safetensors": ("io.*",),
     "onnx": ("io.onnx*",),
     "cv2": ("io.images",),
-    "matplotlib": ("plots*",),
+    "matplotlib": ("plots*", "report*"),
+    "jinja2": ("report*",),
+    "markupsafe": ("report*",),
     "filelock": ("data.download",),
     "platformdirs": ("data.local",),
     "scipy": ("data.svhn",),
@@ -207,12 +209,12 @@ def test_what_needs_no_numpy_imports_none():
 HEAVY = (
     "cupy", "numba", "torch", "jax", "cv2", "onnx", "matplotlib", "typer", "rich", "safetensors",
     "array_api_compat", "array_api_strict", "scipy", "sklearn", "PIL", "mpi4py", "tensorboardX",
-    "filelock", "platformdirs",
+    "filelock", "platformdirs", "jinja2", "markupsafe",
 )  # fmt: skip
 WORK = """
 import numpy as np, xpcnn
 from xpcnn import layers, models, ops, optim, random, training
-for name in xpcnn.__all__:
+for name in {*xpcnn.__all__} - {"plots"}:  # which are Matplotlib's
     getattr(xpcnn, name)
 x, w = np.ones((2, 3, 5, 5)), np.ones((4, 3, 3, 3))
 y, pull = xpcnn.vjp(ops.conv2d, x, w)

@@ -562,7 +562,7 @@ def test_options_that_are_none(pets, options, kind, message):
 
 
 def test_without_opencv(pets, monkeypatch):
-    def without():
+    def without(call):
         raise ImportError("needs OpenCV")
 
     monkeypatch.setattr(images, "_opencv", without)

@@ -1,4 +1,7 @@
-"""Image files become arrays: colours, depth, transparency, orientation, size; and bad files."""
+"""Image files become arrays: colours, depth, transparency, orientation, size; and bad files.
+
+`read_photo` reads by the same code as `read_image`, so what both promise is tested of the latter.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from xpcnn.io import images
-from xpcnn.io.images import read_image
+from xpcnn.io import _decode, read_image, read_photo
 
 cv2 = pytest.importorskip("cv2")
 
@@ -212,7 +214,7 @@ def test_large_jpegs_are_decoded_at_a_fraction(save, monkeypatch, side, resize, 
     path = save(photo(200, 131), "a.jpg")
     path.write_bytes(in_jpeg(path.read_bytes(), exif(orientation)))
     quick = read_image(path, (3, side, side), resize).astype(float)
-    monkeypatch.setattr(images, "FRACTIONS", ())
+    monkeypatch.setattr(_decode, "FRACTIONS", ())
     slow = read_image(path, (3, side, side), resize)
     error = np.sqrt(np.mean((quick - slow) ** 2))
     assert error <= 6.0  # of 255
@@ -225,14 +227,14 @@ def test_large_jpegs_are_decoded_at_a_fraction(save, monkeypatch, side, resize, 
 def test_a_fraction_leaves_twice_the_size(save, side, fraction):
     for pixels in (photo(100, 170), photo(170, 100)):
         data = save(pixels, "a.jpg").read_bytes()
-        assert images._fraction(data, side) == fraction
+        assert _decode._fraction(data, side, min) == fraction
 
 
 @pytest.mark.parametrize("length", range(0, 170, 3))
 def test_headers_that_end_have_no_fraction(save, length):
     data = save(photo(16, 16), "a.jpg").read_bytes()
     frame = data.index(b"\xff\xc0")
-    assert images._fraction(data[:length], 1) == (8 if length >= frame + 9 else 1)
+    assert _decode._fraction(data[:length], 1, min) == (8 if length >= frame + 9 else 1)
 
 
 @pytest.mark.parametrize("name", ["Ziffer ä 数.png", "a b\nc.png", os.fsdecode(b"\xff\xfe.png")])
@@ -341,3 +343,116 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_resizes_that_are_none(save, noise):
     with pytest.raises(ValueError, match="read_image: resize='pad'; give 'stretch' or 'crop'"):
         read_image(save(noise), (3, 8, 8), "pad")
+
+
+# Photos
+
+
+def test_a_photo_is_as_it_is(save, noise):
+    image = read_photo(save(noise))
+    assert image.flags.c_contiguous
+    np.testing.assert_array_equal(image, noise.transpose(2, 0, 1), strict=True)
+
+
+def test_a_grey_photo_weighs_the_colours_as_the_eye_does(save):
+    grey = read_photo(save(filled(GREEN)), grey=True)
+    np.testing.assert_array_equal(grey, np.full((1, 4, 4), 150, np.uint8), strict=True)
+
+
+def test_photos_of_every_kind(save):
+    """Grey, with alpha, with 16 bits, of one pixel: three channels come of all."""
+    ramp = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+    for plane in read_photo(save(ramp)):
+        np.testing.assert_array_equal(plane, ramp)
+    clear = filled((*RED, 0), (2, 3))
+    clear[0, :, 3] = 255
+    assert read_photo(save(clear))[1].tolist() == [[0] * 3, [255] * 3]  # red, then white
+    deep = ramp.astype(np.uint16) * 257
+    np.testing.assert_array_equal(read_photo(save(deep), grey=True)[0], ramp)
+    assert read_photo(save(filled(BLUE, (1, 1)))).tolist() == [[[0]], [[0]], [[255]]]
+
+
+@pytest.mark.parametrize("name, insert", [("a.jpg", in_jpeg), ("a.png", in_png)])
+def test_a_photo_is_upright(save, name, insert):
+    pixels = np.full((16, 32), 200, np.uint8)
+    pixels[:8, :8] = 0
+    path = save(pixels, name)
+    path.write_bytes(insert(path.read_bytes(), exif(6)))
+    for longest, side in ((None, 32), (16, 16)):
+        upright = read_photo(path, longest, grey=True)[0]
+        assert upright.shape == (side, side // 2)
+        assert (upright[: side // 4, side // 4 :] < 40).all()  # top right; a JPEG is not exact
+        assert upright[side // 2 :].min() > 180
+
+
+@pytest.mark.parametrize(
+    "shape, longest, sides",
+    [
+        ((12, 10), None, (12, 10)),
+        ((12, 10), 12, (12, 10)),
+        ((12, 10), 100, (12, 10)),  # it does not grow
+        ((12, 10), 6, (6, 5)),
+        ((10, 12), 6, (5, 6)),
+        ((30, 2), 3, (3, 1)),
+        ((5, 5), 1, (1, 1)),
+    ],
+)
+def test_a_photo_keeps_its_proportions(save, shape, longest, sides):
+    assert read_photo(save(np.zeros(shape, np.uint8)), longest).shape == (3, *sides)
+
+
+def test_a_shrunken_photo_is_averaged(save, noise):
+    image = read_photo(save(noise), 6)
+    means = noise.reshape(6, 2, 5, 2, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+    assert np.abs(image - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_photo_of_20_000_pixels_across(save, name):
+    across = np.linspace(0, 255, 20_000).astype(np.uint8)[None].repeat(30, 0)
+    path = save(across, name)
+    assert read_photo(path).shape == (3, 30, 20_000)
+    small = read_photo(path, 1000, grey=True)[0].astype(float)
+    assert small.shape == (2, 1000)  # 1.5 rows, to the even
+    assert np.abs(small - across[0].reshape(1000, 20).mean(1)).max() <= 2
+
+
+@pytest.mark.parametrize("longest", [8, 20, 40, 66])
+def test_large_photos_are_decoded_at_a_fraction(save, monkeypatch, longest):
+    path = save(photo(131, 200), "a.jpg")
+    quick = read_photo(path, longest).astype(float)
+    monkeypatch.setattr(_decode, "FRACTIONS", ())
+    error = np.sqrt(np.mean((quick - read_photo(path, longest)) ** 2))
+    assert error <= 6.0  # of 255
+    assert (error == 0.0) == (longest == 66)
+
+
+@pytest.mark.parametrize("name", ["猫 的 照片.png", os.fsdecode(b"\xff\xfe.png")])
+def test_names_of_photos(save, noise, name):
+    assert read_photo(save(noise, name)).shape == (3, 12, 10)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_photos_that_end_early(save, noise, ending):
+    path = save(noise, f"a.{ending}")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=f"^read_photo: {path} cannot be read: it is no image, or"):
+        read_photo(path, 100)
+
+
+def test_photos_that_are_empty_missing_or_folders(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ValueError, match=r"^read_photo: .*empty\.png is empty; give an image file"):
+        read_photo(tmp_path / "empty.png")
+    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+        read_photo(tmp_path / "absent.png")
+    with pytest.raises(IsADirectoryError, match=f"^read_photo: {tmp_path} is a folder; give"):
+        read_photo(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "longest, kind", [(0, ValueError), (-3, ValueError), (9.5, TypeError), (True, TypeError)]
+)
+def test_longest_sides_that_are_none(longest, kind):
+    with pytest.raises(kind, match=f"^read_photo: longest={longest}; give an int of at least 1"):
+        read_photo("before.any.reading", longest)

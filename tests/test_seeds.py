@@ -1,7 +1,8 @@
 """What five texts that build a CNN by hand work out, row by row, with their numbers.
 
-Where a text errs, the right number stands here and the error is named. Rows 2, 3 and 10 are
-pictures and augmentation, and are tested elsewhere.
+Where a text errs, the right number stands here and the error is named. Rows 2 and 3 are figures:
+what they compute is tested here, and that they show it, in test_teaching_plots.py. Row 10 is
+augmentation, and is tested in test_augmentation.py.
 """
 
 from __future__ import annotations
@@ -69,6 +70,74 @@ def test_row_01_the_race_of_64_images_ends_equal(engine):
     with xpcnn.use(engine):
         y = ops.conv2d(x, w, b, padding=1)
     np.testing.assert_allclose(y, by_columns.reshape(64, 4, 28, 28), rtol=0, atol=1e-7)
+
+
+NINE_FILTERS = {
+    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
+    "vertical edge": [[0, 0, 0], [-1, 2, -1], [0, 0, 0]],
+    "surround": [[1, 1, 1], [1, -9, 1], [1, 1, 1]],
+    "Sobel y": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
+    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "horizontal edge": [[0, -1, 0], [0, 2, 0], [0, -1, 0]],
+    "blur": [[0.11, 0.11, 0.11], [0.11, 0.11, 0.11], [0.11, 0.11, 0.11]],
+    "Sobel x": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "emboss": [[2, 0, 0], [0, -1, 0], [0, 0, -1]],
+}
+"""Those of row 2, in the text's numbers."""
+
+
+def photo(*shape: int) -> np.ndarray:
+    """Planes (C, H, W) in [0, 1] of smooth shapes, an edge and fine grain, as photos have them."""
+    c, i, j = np.indices(shape)
+    smooth = 0.5 + 0.3 * np.sin(i / 5 + c) * np.cos(j / 7) + np.where(j > shape[2] // 2, 0.15, 0.0)
+    return np.clip(smooth + 0.02 * normal(*shape), 0, 1)
+
+
+def test_row_02_the_nine_filters_of_a_photo(xp):
+    """The text's blur darkens by a hundredth: nine times 0.11 is 0.99."""
+    pytest.importorskip("matplotlib")
+    from xpcnn.plots import FILTERS
+
+    assert list(FILTERS) == list(NINE_FILTERS)
+    for name, rows in NINE_FILTERS.items():
+        np.testing.assert_allclose(FILTERS[name], rows, rtol=0, atol=0.002 if name == "blur" else 0)
+    np.testing.assert_allclose(FILTERS["blur"].sum(), 1.0, rtol=1e-6)
+
+    grey, kernels = photo(1, 21, 30), np.stack(list(FILTERS.values())).astype(np.float64)
+    maps = on(xp, ops.conv2d, grey[None], kernels[:, None], padding=1)[0]
+    assert maps.shape == (9, 21, 30)
+    for found, kernel in zip(maps, kernels, strict=True):
+        naive.assert_close(found, naive.correlate(grey[0], kernel, "same"), 9)
+
+
+def test_row_02_opencv_finds_the_same_in_a_colour_photo(xp):
+    """Each channel by itself: OpenCV's are in the order blue, green, red, and stay so."""
+    cv2 = pytest.importorskip("cv2")
+    rgb = photo(3, 21, 30)
+    bgr = np.ascontiguousarray(rgb[::-1].transpose(1, 2, 0))
+    for rows in NINE_FILTERS.values():
+        kernel = np.asarray(rows, np.float64)
+        theirs = cv2.filter2D(bgr, cv2.CV_64F, kernel, borderType=cv2.BORDER_CONSTANT)
+        depthwise = np.broadcast_to(kernel, (3, 1, 3, 3)).copy()
+        ours = on(xp, ops.conv2d, rgb[None], depthwise, padding=1, groups=3)[0]
+        naive.assert_close(ours, theirs.transpose(2, 0, 1)[::-1], 9)
+
+
+def test_row_03_a_colour_photo_through_convolution_relu_and_pool(xp):
+    rgb = photo(3, 21, 30)[None]
+    kernel = np.broadcast_to(np.asarray(NINE_FILTERS["Sobel x"], np.float64), (1, 3, 3, 3)).copy()
+    convolved = on(xp, ops.conv2d, rgb, kernel)
+    rectified = on(xp, ops.relu, convolved)
+    pooled = on(xp, ops.max_pool2d, rectified, kernel_size=2)
+    shapes = [a.shape for a in (convolved, rectified, pooled)]
+    assert shapes == [(1, 1, 19, 28), (1, 1, 19, 28), (1, 1, 9, 14)]  # the odd row is left out
+    by_channel = [naive.correlate(plane, kernel[0, 0], "valid") for plane in rgb[0]]
+    naive.assert_close(convolved[0, 0], sum(by_channel), 27)
+    assert convolved.min() < 0 < convolved.max()
+    equal(rectified, np.maximum(convolved, 0))
+    equal(pooled, naive.max_pool(rectified, 2, 2)[0])
+    edge = convolved[0, 0, :, 14:16]  # where the photo turns brighter, from column 15 to 16
+    assert edge.mean() > 4 * np.abs(convolved).mean()
 
 
 def test_row_04_a_kernel_is_learned_from_an_image_and_its_target(xp):

@@ -20,7 +20,10 @@ _HOME = {
     "Classifier": "training",
     "load": "training",
 }
-_MODULES = ("data", "engines", "io", "layers", "models", "ops", "optim", "random", "training")
+_MODULES = (
+    "data", "engines", "inspection", "io", "layers", "models", "ops", "optim", "plots", "random",
+    "training",
+)  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .images import read_image
+from .images import read_image, read_photo
 
-__all__ = ["read_image"]
+__all__ = ["read_image", "read_photo"]

@@ -17,10 +17,10 @@ import numpy as np
 from ... import ops, random
 from ..._xp import Array
 from .. import tree
+from .._walk import rebuilt
 from ..activation import CLIPS
 from ..base import Layer, Shape, pull_last, wanted
-from ..blocks import Block
-from ..combinators import Combinator, Frozen
+from ..combinators import Combinator
 from ..norm import BatchNorm, GroupNorm
 from ..tree import Tree
 from ._field import Fields, fields_after, fields_of_input, merged
@@ -67,7 +67,7 @@ def rehearse(
     in between; but threads that wait for the next hold the last one's arrays.
     """
     rehearsal = Rehearsal(Memory(images), kernels)
-    watched, memory = rehearsal.watched(model, model), rehearsal.memory
+    watched, memory = rebuilt(rehearsal.watched, model), rehearsal.memory
     x = rehearsal.passed_on(np.zeros((0, *in_shape), dtype), fields_of_input(in_shape))
     batch = memory.now
     with np.errstate(all="ignore"):  # averages over no images
@@ -107,18 +107,9 @@ class Rehearsal:
         self.lingering: tuple[Array, ...] = ()
         self._last: tuple[Fields, Shape]
 
-    def watched(self, layer: Layer, run: Layer, name: str = "") -> Layer:
-        """What behaves as `run`, and tells of all its layers; `layer` is what it stands for."""
-        if isinstance(run, Frozen):
-            return replace(run, inner=self.watched(run.inner, run.inner, name))
-        if isinstance(run, Block):
-            return _Opened(run, name, self)
-        if not isinstance(run, Combinator):
-            return _Watched(layer, run, name, self)
-        lead = f"{name}." if name else ""
-        pairs = zip(run.children, run.run, strict=True)
-        parts = (self.watched(child, inner, lead + own) for (own, child), inner in pairs)
-        return replace(run, layers=tuple(parts))
+    def watched(self, name: str, layer: Layer, run: Layer) -> Layer:
+        """What behaves as `run`, and tells what it does in the place of `layer`."""
+        return run if isinstance(run, Combinator) else _Watched(layer, run, name, self)
 
     def followed(self, array: Array, fields: Fields) -> Followed:
         """The array, counted and followed."""
@@ -214,25 +205,6 @@ class _Clipped(Layer):
         y, pull = self.inner.vjp(params, x, wrt=wrt)
         y, clipped = ops.relu.vjp(y)
         return y, lambda dy: pull(*clipped(dy))
-
-
-@dataclass(frozen=True, repr=False)
-class _Opened(Layer):
-    """A block of which each layer inside is watched."""
-
-    block: Block
-    name: str
-    rehearsal: Rehearsal
-
-    def __call__(self, params: Tree, x: Array) -> Array:
-        return self._inside(x)(params, x)
-
-    def vjp(self, params, x, *, key=None, wrt=None):
-        return self._inside(x).vjp(params, x, key=key, wrt=wanted(self, wrt))
-
-    def _inside(self, x: Array) -> Layer:
-        inside = self.block.inside(x.shape[1])
-        return self.rehearsal.watched(inside, inside, self.name)
 
 
 def _stand_in(layer: Layer) -> Layer:
