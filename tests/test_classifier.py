@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
 
 import xpcnn
-from xpcnn import Classifier, layers
-from xpcnn.layers import BatchNorm, Conv2d, Flatten, Frozen, Linear, MaxPool2d, ReLU, Sequential
+from xpcnn import Classifier, layers, models
+from xpcnn.layers import (
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Frozen,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    tree,
+)
 from xpcnn.optim import SGD
 
 DIGITS = xpcnn.data.digits()
@@ -440,3 +451,36 @@ def test_a_loss_that_becomes_nan_leaves_the_classifier_as_it_was():
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match=r"^device.'gpu'.: no such device; choose auto, cpu"):
         small(device="gpu").fit(X, Y)
+
+
+def test_training_begins_with_given_parameters(xp):
+    """All, or some: with a rate of 0 they are what comes out."""
+    x, y = xpcnn.data.digits().test
+    still = {"optimizer": SGD(0.0), "device": xp.spec}
+    first = Classifier(models.classic(), seed=1, **still).fit(x[:64], y[:64], 1)
+    second = Classifier(models.classic(), seed=2, **still)
+    given = tree.flatten(first.params_)
+    drawn = tree.flatten(second.fit(x[:64], y[:64], 1).params_)
+    head = max(given)
+    second.fit(x[:64], y[:64], 1, params=tree.unflatten({head: given[head]}))
+    for name, array in tree.flatten(second.params_).items():
+        expected = given if name == head else drawn
+        np.testing.assert_array_equal(xp.to_numpy(array), xp.to_numpy(expected[name]))
+    second.fit(x[:64], y[:64], 1, params=first.params_)
+    assert (second.predict(x) == first.predict(x)).all()
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"0": {"scale": np.ones(1)}}, "fit: params hold '0.scale', which the model has not"),
+        (
+            {"0": {"bias": np.ones(7)}},
+            "fit: params hold '0.bias' of shape (7,); the model's is (4,)",
+        ),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(params, told):
+    x, y = xpcnn.data.digits().test
+    with pytest.raises(ValueError, match=re.escape(told)):
+        Classifier(models.classic(), device="cpu").fit(x, y, 1, params=params)

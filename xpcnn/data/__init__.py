@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from .augmentation import (
+    Augment,
+    Colour,
+    Crop,
+    CutOut,
+    Flip,
+    Rotate,
+    Scale,
+    Shift,
+    parse_augment,
+)
 from .batches import batches
 from .catalog import SETS, Source
 from .dataset import Dataset
@@ -17,11 +28,19 @@ from .split import stratified_split
 
 __all__ = [
     "SETS",
+    "Augment",
+    "Colour",
+    "Crop",
     "CutMix",
+    "CutOut",
     "Dataset",
+    "Flip",
     "ImageFolder",
     "Mixup",
     "Pictures",
+    "Rotate",
+    "Scale",
+    "Shift",
     "Source",
     "Subset",
     "batches",
@@ -37,6 +56,7 @@ __all__ = [
     "map_idx",
     "mapped_folder",
     "one_hot",
+    "parse_augment",
     "part",
     "prefetch",
     "read_idx",

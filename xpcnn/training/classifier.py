@@ -30,7 +30,7 @@ from .estimator import Estimator, not_fitted
 from .feed import UINT8_SCALE, Feed
 from .fitting import Fitting
 from .history import History
-from .inputs import check_images, encode, host_labels, take_rows
+from .inputs import check_images, check_params, encode, host_labels, take_rows
 from .loop import Run
 from .ranks import ALONE, Ranks
 from .trainer import INIT, CrossEntropy, Trainer, evaluate
@@ -56,9 +56,10 @@ class Classifier(Estimator):
     CPUs do not.
 
     `epochs` is how often `fit` goes over all images unless it is told otherwise;
-    `label_smoothing` is that of `ops.cross_entropy`, `mixing` a `data.Mixup` or `data.CutMix`,
-    `max_norm` clips the joint norm of the gradients, and `accumulate` takes each batch in so many
-    parts, one after another, which saves memory.
+    `label_smoothing` is that of `ops.cross_entropy`; `augment`, a `data.Augment` or one of its
+    steps, changes images (N, C, H, W) in training, and then `mixing`, a `data.Mixup` or
+    `data.CutMix`, mixes them; `max_norm` clips the joint norm of the gradients, and `accumulate`
+    takes each batch in so many parts, one after another, which saves memory.
 
     After `fit`: `classes_` (the labels), `label_names_`, `in_shape_` (C, H, W), `n_features_in_`
     (C*H*W), `model_` (the layer), `params_` (the parameter tree on the device), `history_`,
@@ -87,6 +88,7 @@ class Classifier(Estimator):
         layout: str = "NCHW",
         label_names: Sequence[str] | None = None,
         label_smoothing: float = 0.0,
+        augment: Any = None,
         mixing: Any = None,
         max_norm: float | None = None,
         accumulate: int = 1,
@@ -101,6 +103,7 @@ class Classifier(Estimator):
         self.layout = layout
         self.label_names = label_names
         self.label_smoothing = label_smoothing
+        self.augment = augment
         self.mixing = mixing
         self.max_norm = max_norm
         self.accumulate = accumulate
@@ -112,6 +115,7 @@ class Classifier(Estimator):
         y: Array,
         epochs: int | None = None,
         *,
+        params: Tree | None = None,
         validation: tuple[Array, Array] | None = None,
         best: str | None = None,
         callbacks: Sequence[Callback] = (),
@@ -122,10 +126,11 @@ class Classifier(Estimator):
         """Draw weights and train on images x (N, C, H, W) with labels y (N,): self.
 
         x is uint8 or floating, on the host or on this classifier's device, or images that are read
-        as they are needed (memory-mapped, or `data.Pictures`). `validation` is a pair (images,
-        labels) that is scored after each epoch, and `callbacks` are called then. `best` names a
-        figure such as "val_loss": the parameters of the epoch in which it was best are those kept
-        in the end. On a terminal a bar shows the progress.
+        as they are needed (memory-mapped, or `data.Pictures`). `params` is a tree of parameters to
+        begin with, all of the model's or some, in place of drawn ones. `validation` is a pair
+        (images, labels) that is scored after each epoch, and `callbacks` are called then. `best`
+        names a figure such as "val_loss": the parameters of the epoch in which it was best are
+        those kept in the end. On a terminal a bar shows the progress.
 
         With `checkpoints`, Ctrl-C and SIGTERM end the training between two batches: what there is
         is written, and Interrupted raised. `resume` goes on from the latest checkpoint, if there is
@@ -133,8 +138,8 @@ class Classifier(Estimator):
         (`training.mpi_ranks`).
 
         Raises before any work ValueError or TypeError for data that do not fit (no images, one
-        class, labels of another length or out of range, NaN), and FloatingPointError when the loss
-        has become NaN; the classifier then is as it was before.
+        class, labels of another length or out of range, NaN, parameters that the model has not);
+        FloatingPointError when the loss has become NaN; the classifier then is as it was before.
         """
         epochs = self.epochs if epochs is None else epochs
         _check_counts(epochs=epochs)
@@ -142,10 +147,16 @@ class Classifier(Estimator):
             raise ValueError("fit(resume=True): give checkpoints=Checkpoints(folder) to go on from")
         trainer, card = self.prepare(x, y, validation, best, ranks)
         settings, place = self._settings(trainer, card), trainer.feed.place
+        if params is not None:
+            params = tree.map(lambda array: place.asarray(array, self._weights_dtype), params)
+            check_params("fit", params, trainer.model.plan(card.in_shape)[0])
 
         def first() -> Run:
             begun = checkpoints.begin(place, settings, resume, ranks) if checkpoints else None
-            return begun or trainer.start(self.draw(trainer.model, card.in_shape, place))
+            if begun is not None:
+                return begun
+            drawn = self.draw(trainer.model, card.in_shape, place)
+            return trainer.start(tree.unflatten(tree.flatten(drawn) | tree.flatten(params or {})))
 
         def ended(run: Run) -> bool:
             params = trainer.to_predict(run)
@@ -188,7 +199,8 @@ class Classifier(Estimator):
         trainer = Trainer(
             self._model_for(in_shape, classes), self._optimizer(), random.key(self.seed),
             self._feed(x, codes, place, ranks, self.dtype), len(classes), held_out,
-            CrossEntropy(self.label_smoothing), self.mixing, self.accumulate, self.max_norm, best,
+            CrossEntropy(self.label_smoothing), self.augment, self.mixing, self.accumulate,
+            self.max_norm, best,
         )  # fmt: skip
         resize = x.resize if isinstance(x, Pictures) else "stretch"
         return trainer, self._card(in_shape, classes, resize)
@@ -297,8 +309,8 @@ class Classifier(Estimator):
     def _settings(self, trainer: Trainer, card: Card) -> dict[str, str]:
         """What must be the same for a run to go on from a checkpoint."""
         names = (
-            "batch_size", "dtype", "layout", "seed", "label_smoothing", "mixing", "max_norm",
-            "accumulate",
+            "batch_size", "dtype", "layout", "seed", "label_smoothing", "augment", "mixing",
+            "max_norm", "accumulate",
         )  # fmt: skip
         feed, held_out = trainer.feed, trainer.held_out
         settings = {
@@ -327,6 +339,10 @@ class Classifier(Estimator):
         require_share("fit", "label_smoothing", self.label_smoothing)
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"fit: max_norm={self.max_norm!r}; it must be above 0, or None")
+        if self.augment is not None and not callable(self.augment):
+            raise TypeError(
+                f"fit: augment={self.augment!r}; give one such as xpcnn.data.Shift(0.1), or None"
+            )
         if self.mixing is not None and not callable(self.mixing):
             raise TypeError(
                 f"fit: mixing={self.mixing!r}; give xpcnn.data.Mixup(), CutMix() or None"

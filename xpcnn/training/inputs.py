@@ -1,4 +1,4 @@
-"""What a classifier is given, checked before any work: images and labels."""
+"""What a classifier is given, checked before any work: images, labels, parameters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from .._xp import Array, Device, namespace, product, require_same, to_numpy
 from ..data import is_read_as_needed
+from ..layers import tree
+from ..layers.tree import Tree
 from ..ops._layout import NAMES
 
 PIECE = 1 << 22  # pixels looked at at once
@@ -143,3 +145,16 @@ def encode(call: str, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
             f"{call}: y holds the label {error.args[0]!r}; the {len(classes)} classes are "
             f"{some}{', ...' if len(classes) > 10 else ''}"
         ) from None
+
+
+def check_params(call: str, params: Tree, planned: Tree) -> None:
+    """Raise ValueError where `params` are not some of those that a model plans, shape by shape."""
+    plan = tree.flatten(planned)
+    for name, array in tree.flatten(params).items():
+        if name not in plan:
+            raise ValueError(f"{call}: params hold {name!r}, which the model has not")
+        if tuple(array.shape) != plan[name].shape:
+            raise ValueError(
+                f"{call}: params hold {name!r} of shape {tuple(array.shape)}; the model's is "
+                f"{plan[name].shape}"
+            )

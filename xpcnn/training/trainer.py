@@ -21,8 +21,8 @@ from .history import Epoch, History
 from .loop import Batch, Figures, Run, run_epoch
 from .step import StepResult, count_correct, init_state, train_step
 
-INIT, ORDER, NOISE, MIXING = range(4)
-"""What the seed's key is folded with: for weights, the order of batches, dropout, mixing."""
+INIT, ORDER, NOISE, MIXING, AUGMENT = range(5)
+"""What the seed's key is folded with: for weights, the order of batches, dropout, and images."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Trainer:
 
     `best` names the figure by which the best epoch's parameters are kept, if they are.
 
-    `mixing(key, x, y)` mixes the images of a batch, and their labels as probabilities. The other
-    options are those of `train_step`.
+    `augment(key, x)` changes the images of a batch, and then `mixing(key, x, y)` mixes them, and
+    their labels as probabilities. The other options are those of `train_step`.
     """
 
     model: Layer
@@ -53,6 +53,7 @@ class Trainer:
     classes: int
     held_out: Feed | None = None
     loss: CrossEntropy = CrossEntropy()
+    augment: Any = None
     mixing: Any = None
     accumulate: int = 1
     max_norm: float | None = None
@@ -80,9 +81,9 @@ class Trainer:
     @cached_property
     def _keys(self) -> dict[int, random.Key]:
         """This rank's keys; the order of batches is the same for all."""
-        keys = {use: random.fold_in(self.key, use) for use in (ORDER, NOISE, MIXING)}
+        keys = {use: random.fold_in(self.key, use) for use in (ORDER, NOISE, MIXING, AUGMENT)}
         if self.feed.ranks.size > 1:
-            for use in (NOISE, MIXING):
+            for use in (NOISE, MIXING, AUGMENT):
                 keys[use] = random.fold_in(keys[use], self.feed.ranks.rank)
         return keys
 
@@ -96,6 +97,8 @@ class Trainer:
     ) -> StepResult:
         """One step; a given `lr` stands in for the optimizer's own."""
         x, y = batch.x, batch.y
+        if self.augment is not None and x.shape[0]:
+            x = self.augment(random.fold_in(self._keys[AUGMENT], state["step"]), x)
         if self.mixing is not None and x.shape[0]:
             dtype = "float64" if self.feed.dtype == "float64" else "float32"  # that of the loss
             chances = one_hot(y, self.classes, dtype)
