@@ -9,8 +9,8 @@ from pathlib import Path
 import nox
 
 nox.options.sessions = [
-    "tests(numpy)", "tests(numba)", "tests(strict)", "kernels(cuda12)", "parallel", "lint", "docs",
-    "package",
+    "tests(numpy)", "tests(numba)", "tests(strict)", "kernels(cuda12)", "parallel", "browser",
+    "lint", "docs", "package",
 ]  # fmt: skip
 
 BACKENDS = {
@@ -69,6 +69,13 @@ def kills(session: nox.Session) -> None:
     session.install("-e", ".[dev]")
     session.env.update(XPCNN_TEST_KILLS="200", OMP_NUM_THREADS="1")
     session.run("pytest", "-s", "tests/test_checkpoint.py", "-k", "killed", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open a training's report in Chromium, which must be there where XPCNN_TEST_BROWSER=1."""
+    session.install("-e", ".[dev]", "playwright")
+    session.run("pytest", "tests/test_browser.py", *session.posargs)
 
 
 @nox.session

@@ -432,6 +432,7 @@ def test_killed_at_any_instant(tmp_path):
 
     def command(name):
         options = ["--model", "classic", "--epochs", "3", "--validation", "0.2", "--best"]
+        options += ["--no-report"]
         files = "--checkpoints", tmp_path / "run", "--every", "1", "--resume", "--out"
         return [sys.executable, "-m", "xpcnn.cli", "train", *options, *files, tmp_path / name]
 

@@ -67,7 +67,7 @@ def test_the_default_run_reads_digits():
         command, capture_output=True, text=True, timeout=60, env=environment, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")  # no terminal, no bar
-    first, second, third, fourth = done.stdout.splitlines()
+    first, second, third, fourth, fifth = done.stdout.splitlines()
     assert first == "digits: 1,438 training and 359 test images 1x8x8, 10 classes"
     told = (
         r"convnet: 188,810 parameters, trained on cpu in \d+\.\d s, \d\.\d% of it waiting for data"
@@ -76,7 +76,9 @@ def test_the_default_run_reads_digits():
     accuracy = re.fullmatch(r"test accuracy (\d+\.\d\d)% on 359 images", third)
     assert float(accuracy[1]) >= 97
     assert fourth == "model written to xpcnn-digits.safetensors"
-    assert os.listdir() == ["xpcnn-digits.safetensors"]
+    assert fifth == "report written to xpcnn-digits.html"
+    left = [f"xpcnn-digits.{ending}" for ending in ("html", "json", "safetensors")]
+    assert sorted(os.listdir()) == left
 
 
 def test_train_then_evaluate_tell_the_same_accuracy():
@@ -84,7 +86,7 @@ def test_train_then_evaluate_tell_the_same_accuracy():
     assert (trained.status, trained.err) == (0, "")
     evaluated = run("evaluate", "a.safetensors")
     assert (evaluated.status, evaluated.err) == (0, "")
-    first, _, accuracy, _ = trained.out.splitlines()
+    first, _, accuracy, _, _ = trained.out.splitlines()
     assert evaluated.out.splitlines() == [first, accuracy]
     net = xpcnn.load("a.safetensors", device="cpu")
     assert accuracy == f"test accuracy {net.score(*DIGITS.test):.2%} on 359 images"
@@ -93,13 +95,24 @@ def test_train_then_evaluate_tell_the_same_accuracy():
 
 def test_a_seed_says_which_file():
     for name, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        run("train", "--model", "classic", "--epochs", 1, "--seed", seed, "--out", name)
+        run(
+            "train",
+            "--model",
+            "classic",
+            "--epochs",
+            1,
+            "--seed",
+            seed,
+            "--no-report",
+            "--out",
+            name,
+        )
     a, b, c = (Path(name).read_bytes() for name in "abc")
     assert a == b != c
 
 
 def test_options_reach_the_training():
-    few = ("train", "--model", "classic", "--epochs", 1, "--out")
+    few = ("train", "--model", "classic", "--epochs", 1, "--no-report", "--out")
     run(*few, "a")
     run(*few, "b", "--lr", 0)
     run(*few, "c", "--batch-size", 1438)
@@ -189,7 +202,11 @@ def test_version():
 
 def test_help_tells_every_choice():
     listed = run("--help").out
-    assert all(f"  {name} " in listed for name in ("train", "evaluate", "predict", "devices"))
+    commands = (
+        "train", "report", "evaluate", "predict", "why", "features", "filters", "stages", "summary",
+        "devices", "data",
+    )  # fmt: skip
+    assert all(f"  {name} " in listed for name in commands)
     assert "..." not in listed.replace("[ARGS]...", "")  # no line is too long for it
     told = re.sub(r"\s+", " ", run("train", "--help").out)
     for text in [
@@ -199,7 +216,8 @@ def test_help_tells_every_choice():
         "--epochs N", "[default: 10", "--batch-size N", "[default: 64", "--lr RATE",
         "--checkpoints FOLDER", "--resume", "--parallel",
         "auto, cpu, cuda, cuda:1, torch, torch:cuda:0, jax, strict.",
-        "--seed N", "--out FILE Model file. [default: xpcnn-DATA.safetensors]",
+        "--augment STEPS", "--no-report", "--seed N",
+        "--out FILE Model file. [default: xpcnn-DATA.safetensors]",
     ]:  # fmt: skip
         assert text in told
 
@@ -279,6 +297,11 @@ BAD = {
     "a rate that goes nowhere": (
         lambda model: ["train", "--lr", "1e30", "--epochs", "2"],
         "the loss became ",
+    ),
+    "augmentation": (
+        lambda model: ["train", "--augment", "shift=0.1,blur"],
+        'augment "shift=0.1,blur": there is no step \'blur\'; choose shift, rotate, scale, flip, '
+        "crop, colour, cutout",
     ),
     "seed": (
         lambda model: ["train", "--seed", 2**64],
@@ -447,7 +470,7 @@ def test_a_folder_of_pictures_trains_and_predicts(pictures):
     done = run("train", "--data", pictures, *FEW, "--skip-unreadable", "--out", "a")
     assert done.status == 0
     assert done.err.startswith(f"left out: {pictures / 'dark' / 'damaged.png'}: ")
-    first, second, third, _ = done.out.splitlines()
+    first, second, third, *_ = done.out.splitlines()
     assert first == "pictures: 19 training and 5 test images 3x12x16, 2 classes"
     assert re.search(r"\d% of it waiting for data$", second)
     assert third == "test accuracy 100.00% on 5 images"

@@ -21,9 +21,10 @@ from parallel_run import HELD, NORMED, X, Y, net
 
 from xpcnn.layers import tree
 from xpcnn.optim import SGD
+from xpcnn.report import Record
 from xpcnn.training import Checkpoints, MpiRanks, parallel
 from xpcnn.training.ranks import ALONE
-from xpcnn.training.trainer import MIXING, NOISE, ORDER
+from xpcnn.training.trainer import AUGMENT, MIXING, NOISE, ORDER
 
 SCRIPT = Path(parallel_run.__file__)
 LIMIT = 120
@@ -147,7 +148,9 @@ def test_the_command(mpiexec, tmp_path):
     options = ["train", "--model", "classic", "--epochs", 1, "--device", "cpu", "--parallel"]
     done = mpiexec(2, "-m", "xpcnn.cli", *options, "--out", tmp_path / "a.safetensors")
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 4  # of one rank alone
+    assert len(done.stdout.splitlines()) == 5  # of one rank alone
+    assert Record.read(tmp_path / "a.json").processes == 2
+    assert (tmp_path / "a.html").exists()
     assert re.search(r"test accuracy \d\d", done.stdout)
     wrong = mpiexec(2, "-m", "xpcnn.cli", *options, "--out", tmp_path / "absent" / "a")
     assert wrong.returncode != 0
@@ -175,7 +178,7 @@ def test_what_is_drawn_differs_from_rank_to_rank_and_the_order_does_not():
         feed = replace(trainer.feed, ranks=MpiRanks(OneOf(rank, 2)))
         trainers.append(replace(trainer, feed=feed))
     one, other = (trainer._keys for trainer in trainers)
-    assert {use for use in one if one[use] != other[use]} == {NOISE, MIXING}
+    assert {use for use in one if one[use] != other[use]} == {NOISE, MIXING, AUGMENT}
     assert one[ORDER] == net().prepare(X, Y)[0]._keys[ORDER]
 
 

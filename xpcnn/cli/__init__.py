@@ -1,4 +1,4 @@
-"""The command `xpcnn`: train, evaluate, predict; data sets, models and devices."""
+"""The command `xpcnn`: train, look and predict; data sets, models and devices."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from .. import __version__
 from . import data
 from ._shared import out
 from .devices import devices
+from .features import features
+from .filters import filters
 from .predict import evaluate, predict
+from .report import report
+from .stages import stages
 from .summary import summary
 from .train import train
+from .why import why
 
 app = typer.Typer(
     help="Convolutional neural networks for any array: train one on images, and use it.",
@@ -21,7 +26,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help and errors: no boxes
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, predict, summary, devices):
+COMMANDS = (
+    train, report, evaluate, predict, why, features, filters, stages, summary, devices,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(data.app, name="data")
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.markup import escape
 
+from .._xp import Array
 from ..data import Dataset, ImageFolder, image_folder, is_image_folder, load
+from ..io import read_image
 from ..io.images import RESIZES
+from ..training import Classifier
 from ._shared import err
 
 SIZE = 64
@@ -27,6 +32,7 @@ ResizeOption = Annotated[
 SkipOption = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out what cannot be read, and list it.")
 ]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")]
 
 
 def load_images(
@@ -60,6 +66,17 @@ def pictures_like(name: str, in_shape: Any, resize: str) -> Dataset:
     images = image_folder(name, size, color=color, resize=resize, on_error="skip")
     _tell_skipped(images)
     return images
+
+
+def picture_for(net: Classifier, path: Path) -> np.ndarray:
+    """An image file as a network takes it, uint8 (C, H, W)."""
+    in_shape: Any = net.in_shape_  # read_image refuses what is no image's
+    return read_image(path, in_shape, net.resize_)
+
+
+def as_fed(net: Classifier, picture: np.ndarray) -> Array:
+    """A batch of that picture alone, on the network's device, scaled as for training."""
+    return net.device_.asarray(picture[None].astype(net.dtype) * net.uint8_scale, net.dtype)
 
 
 def _tell_skipped(images: ImageFolder) -> None:

@@ -44,9 +44,9 @@ def about(images: Dataset) -> str:
     )
 
 
-def tested(net: Classifier, images: Dataset) -> str:
+def tested(accuracy: float, images: Dataset) -> str:
     """How good a network is, in a line."""
-    return f"test accuracy {net.score(*images.test):.2%} on {len(images.test[0]):,} images"
+    return f"test accuracy {accuracy:.2%} on {len(images.test[0]):,} images"
 
 
 def require_classes(net: Classifier, images: Dataset) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 
-from ..io import read_image
 from ..ops._layout import from_channels_first
 from ..training import Classifier, load
-from ._images import pictures_like
+from ._images import picture_for, pictures_like
 from ._shared import (
     DataOption,
     DeviceOption,
@@ -34,7 +34,7 @@ def evaluate(
         images = pictures_like(data, net.in_shape_, net.resize_)
         require_classes(net, images)
         out.print(about(images))
-        out.print(tested(net, images))
+        out.print(tested(net.score(*images.test), images))
 
 
 def predict(
@@ -54,14 +54,23 @@ def predict(
         raise typer.Exit(1)
 
 
+def chances_of(net: Classifier, picture: np.ndarray) -> np.ndarray:
+    """The probability of each class for a picture (C, H, W): (K,)."""
+    [chances] = net.predict_proba(from_channels_first(picture[None], net.layout))
+    return chances
+
+
+def verdict(net: Classifier, chances: np.ndarray) -> str:
+    """The likeliest class and its probability."""
+    best = int(chances.argmax())
+    return f"{escape(net.label_names_[best])} ({chances[best]:.1%})"
+
+
 def _predict_one(net: Classifier, path: Path) -> bool:
-    in_shape: Any = net.in_shape_  # read_image refuses what is no image's
     try:
-        image = read_image(path, in_shape, net.resize_)
+        picture = picture_for(net, path)
     except (OSError, ValueError) as error:
         say_error(error)
         return False
-    [chances] = net.predict_proba(from_channels_first(image[None], net.layout))
-    best = int(chances.argmax())
-    out.print(f"{escape(str(path))}: {escape(net.label_names_[best])} ({chances[best]:.1%})")
+    out.print(f"{escape(str(path))}: {verdict(net, chances_of(net, picture))}")
     return True

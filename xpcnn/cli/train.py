@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,45 +9,22 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from .. import optim
 from .._xp import product
-from ..data import CutMix, Dataset, Mixup, part, stratified_split
+from ..data import Dataset, parse_augment, part, stratified_split
 from ..layers import tree
 from ..models import MODELS
-from ..training import (
-    Checkpoints,
-    Classifier,
-    Interrupted,
-    csv_log,
-    early_stopping,
-    mpi_ranks,
-    tensorboard,
-)
+from ..report import beside
+from ..training import Checkpoints, Classifier, csv_log, early_stopping, tensorboard
 from ..training.ranks import ALONE, Ranks
+from ._choices import MIXINGS, OPTIMIZERS, SCHEDULES, make_optimizer, require_known
 from ._images import GreyOption, ResizeOption, SizeOption, SkipOption, load_images
-from ._shared import DataOption, DeviceOption, about, err, out, reporting, say_error, tested
-
-OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "nadam": optim.NAdam,
-    "sgd": optim.SGD,
-    "rmsprop": optim.RMSprop,
-    "adagrad": optim.Adagrad,
-    "lion": optim.Lion,
-    "lars": optim.LARS,
-}
-SCHEDULES: dict[str, Callable[[float, int], Any]] = {
-    "constant": lambda lr, steps: lr,
-    "cosine": lambda lr, steps: optim.Cosine(lr, steps=steps),
-    "one-cycle": lambda lr, steps: optim.OneCycle(lr, steps=steps),
-    "plateau": lambda lr, steps: optim.Plateau(lr),
-}
-MIXINGS: dict[str, Callable[[], Any]] = {"none": lambda: None, "mixup": Mixup, "cutmix": CutMix}
-MOMENTUM = 0.9  # of SGD
+from ._records import leave_page, record_of, writable
+from ._run import processes, resumable
+from ._shared import DataOption, DeviceOption, about, out, reporting, tested
 
 
 def train(
+    context: typer.Context,
     data: DataOption = "digits",
     model: Annotated[
         str, typer.Option(metavar="NAME", help=f"The network: {', '.join(MODELS)}.")
@@ -79,6 +51,10 @@ def train(
     mixing: Annotated[
         str, typer.Option(metavar="NAME", help=f"Of images: {', '.join(MIXINGS)}.")
     ] = "none",
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="STEPS", help="Of images: shift=0.1,rotate=15,flip and the like."),
+    ] = None,
     accumulate: Annotated[
         int, typer.Option(metavar="N", min=1, help="Parts of a batch, to save memory.")
     ] = 1,
@@ -133,10 +109,16 @@ def train(
             "--out", metavar="FILE", help="Model file.  [default: xpcnn-DATA.safetensors]"
         ),
     ] = None,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Write no page about the training.")
+    ] = False,
 ) -> None:
-    """Train a network on images, test it, and write a model file."""
-    with reporting(), _resumable(), _processes(parallel) as ranks:
-        _require_known(
+    """Train a network on images, test it, and write a model file.
+
+    Beside that go the record of the training, as JSON, and a page with its figures, as HTML.
+    """
+    with reporting(), resumable(context), processes(parallel) as ranks:
+        require_known(
             model=(model, MODELS), optimizer=(optimizer, OPTIMIZERS),
             schedule=(schedule, SCHEDULES), mixing=(mixing, MIXINGS),
         )  # fmt: skip
@@ -149,17 +131,19 @@ def train(
             raise ValueError("--every and --resume need --checkpoints FOLDER")
         place = ranks.device(device)
         images = load_images(data, size, grey, resize, skip_unreadable)
-        path = _writable(out_path or Path(f"xpcnn-{images.name.partition('.')[0]}.safetensors"))
+        path = writable(out_path or Path(f"xpcnn-{images.name.partition('.')[0]}.safetensors"))
         (x, y), held_out = _parted(images, validation, seed)
         steps = ceil(len(y) / batch_size) * epochs
+        rate = OPTIMIZERS[optimizer]().lr if lr is None else lr
         net = Classifier(
             MODELS[model](len(images.classes)),
-            optimizer=_optimizer(optimizer, schedule, lr, steps, average),
+            optimizer=make_optimizer(optimizer, schedule, rate, steps, average),
             batch_size=batch_size,
             device=place,
             dtype="float16" if half else "float32",
             label_names=images.classes,
             label_smoothing=label_smoothing,
+            augment=parse_augment(augment) if augment else None,
             mixing=MIXINGS[mixing](),
             accumulate=accumulate,
             seed=seed,
@@ -178,49 +162,19 @@ def train(
         )  # fmt: skip
         tell(_told(model, net, ranks))
         if ranks.rank == 0:
-            tell(tested(net, images))
+            accuracy = net.score(*images.test)
+            tell(tested(accuracy, images))
             net.save(path)
             tell(f"model written to {escape(str(path))}")
+            found = {"--lr": rate, "--out": str(path)}
+            record = record_of(context, net, images, accuracy, ranks.size, found)
+            record.write(beside(path, ".json"))
+            if not no_report:
+                leave_page(net, images, record, path)
 
 
 def _nothing(text: str) -> None:
     """What ranks say that do not speak for all."""
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Tell how to go on after Ctrl-C or SIGTERM; the exit status is the shell's for these."""
-    try:
-        yield
-    except Interrupted as stop:
-        if stop.rank == 0:
-            err.print(f"{escape(str(stop))}:\n  {escape(_command_to_resume(stop.ranks))}")
-        sys.exit(128 + stop.signal)
-
-
-@contextmanager
-def _processes(parallel: bool) -> Iterator[Ranks]:
-    """This process alone, or all that mpiexec started."""
-    if not parallel:
-        yield ALONE
-        return
-    with mpi_ranks(tell=say_error) as ranks:
-        yield ranks
-
-
-def _require_known(**chosen: tuple[str, Collection[str]]) -> None:
-    for name, (value, known) in chosen.items():
-        if value not in known:
-            raise ValueError(f"--{name} {value}: no such {name}; choose {', '.join(known)}")
-
-
-def _optimizer(
-    name: str, schedule: str, lr: float | None, steps: int, average: float | None
-) -> optim.Optimizer:
-    make = OPTIMIZERS[name]
-    rate = SCHEDULES[schedule](make().lr if lr is None else lr, steps)
-    chosen = make(rate, momentum=MOMENTUM) if name == "sgd" else make(rate)
-    return chosen if average is None else optim.Averaged(chosen, average)
 
 
 def _parted(images: Dataset, share: float, seed: int) -> tuple[Any, Any]:
@@ -240,18 +194,3 @@ def _told(model: str, net: Classifier, ranks: Ranks) -> str:
         f"{model}: {weights:,} parameters, trained on {place} in {seconds:.1f} s, "
         f"{waiting / seconds:.1%} of it waiting for data"
     )
-
-
-def _command_to_resume(ranks: int) -> str:
-    words = [word for word in sys.argv[1:] if word != "--resume"]
-    start = ["mpiexec", "-n", str(ranks)] if "--parallel" in words else []
-    return shlex.join([*start, "xpcnn", *words, "--resume"])
-
-
-def _writable(path: Path) -> Path:
-    """Refuse, before hours of training, a place that no file can be written to."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"--out {path}: it is a folder or a device; give the name of a file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise FileNotFoundError(f"--out {path}: {path.parent} is no folder one can write to")
-    return path
