@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import re
 import warnings
 
@@ -35,7 +36,9 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_type_aliases = {"Array": "Array"}
 autodoc_preserve_defaults = True
 
-garments = xpcnn.data.find(xpcnn.data.SETS["fashion-mnist"])  # nothing is downloaded here
+garments = xpcnn.data.find(
+    xpcnn.data.SETS["fashion-mnist"]
+)  # nothing is downloaded here
 
 # a figure that is too small for what it shows, or lacks letters
 warnings.filterwarnings("error", message="constrained_layout not applied|Glyph")
@@ -70,9 +73,15 @@ html_theme_options = {
     "navigation_with_keys": False,
     "header_links_before_dropdown": 5,
     "navbar_end": ["language", "theme-switcher"],
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "seeds": [],
+    },  # whose table takes the room
 }
 
-CODE_OR_MARK = re.compile(r"(``.*?``|`.*?`|^ *>>>.*?(?:\n *\n|\Z))|([*_|])", re.M | re.S)
+CODE_OR_MARK = re.compile(
+    r"(``.*?``|`.*?`|^ *>>>.*?(?:\n *\n|\Z))|([*_|])", re.M | re.S
+)
 
 
 def escape_marks(app, what, name, obj, options, lines):
@@ -81,10 +90,21 @@ def escape_marks(app, what, name, obj, options, lines):
     lines[:] = text.split("\n")
 
 
+def skip_fields(app, what, name, obj, skip, options):
+    """A named tuple's fields stand in its signature, and its docstring tells what they are."""
+    return True if (obj.__doc__ or "").startswith("Alias for field number") else None
+
+
 def name_arrays(app, what, name, obj, options, signature, returns):
     """Unions hold Sphinx's stand-in for an alias: write the alias."""
     stand_in = "TypeAliasForwardRef('Array')"
     return [text and text.replace(stand_in, "Array") for text in (signature, returns)]
+
+
+def home(app, module, name):
+    """Of a type alias, where it is named: what it stands for is `builtins`'s, without a page."""
+    value = getattr(importlib.import_module(module), name, None)
+    return module if getattr(value, "__module__", None) == "builtins" else None
 
 
 def formula(translator, node):
@@ -120,7 +140,11 @@ def tell_language(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.add_html_math_renderer("mathml", (formula, None), (formula, None))
-    app.connect("doctree-read", drop_downloads, priority=400)  # before downloads are collected
+    app.connect(
+        "doctree-read", drop_downloads, priority=400
+    )  # before downloads are collected
     app.connect("html-page-context", tell_language)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-docstring", escape_marks)
     app.connect("autodoc-process-signature", name_arrays)
+    app.connect("viewcode-follow-imported", home)

@@ -57,7 +57,7 @@ JOINED = [
 ]
 each_step = pytest.mark.parametrize("step", [*GEOMETRIC, *OTHERS, *JOINED], ids=repr)
 each_geometric = pytest.mark.parametrize("step", GEOMETRIC, ids=repr)
-SHAPES = [(5, 3, 8, 5), (3, 1, 6, 9), (2, 4, 1, 6)]
+SHAPES = [(5, 3, 8, 5), (3, 1, 6, 9)]
 
 
 def batch(shape, dtype=np.float32):
@@ -176,10 +176,10 @@ def test_any_memory_layout():
 
 
 @each_geometric
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_against_the_naive_definition(xp, step, shape):
-    x = batch(shape, np.float64)
-    expected = naive_resample(x, step.maps(KEY, shape), step.fill or 0.0)
+def test_against_the_naive_definition(xp, step):
+    """In one shape, as JAX compiles for each; the next test has others."""
+    x = batch(SHAPES[1], np.float64)
+    expected = naive_resample(x, step.maps(KEY, x.shape), step.fill or 0.0)
     found = xp.to_numpy(step(KEY, xp.asarray(x)))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
@@ -506,6 +506,13 @@ X = batch((2, 3, 4, 4))
             lambda: xpcnn.Classifier(xpcnn.models.classic, augment=3, device="cpu").fit(X, [0, 1]),
             TypeError,
             "fit: augment=3; give one such as xpcnn.data.Shift(0.1), or None",
+        ),
+        (
+            lambda: xpcnn.Classifier(
+                xpcnn.models.classic, augment=Flip(), layout="NC", device="cpu"
+            ).fit(X.reshape(2, -1), [0, 1]),
+            ValueError,
+            "fit: augment changes images, and layout='NC' has rows; give None",
         ),
     ],
 )

@@ -133,6 +133,9 @@ def test_on_a_phone_nothing_is_wider_than_it(opened, colours):
     page = opened(PHONE, colours)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert page.evaluate(BEYOND) == []
+    assert page.locator(".matrix svg:visible").count() == 1
+    heights = page.locator(".matrix text:visible").evaluate_all(BOXES)
+    assert min(height for _, height in heights) > 9  # of letters, in pixels
     page.locator("summary").click()  # with the table of epochs open, neither
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     assert page.locator("figure svg:visible").count() > 3

@@ -378,9 +378,10 @@ def test_a_signal_ends_the_batch_and_writes(tmp_path, monkeypatch, number, batch
         net().fit(X, Y, 3, checkpoints=checkpoints)
     assert caught.value.signal == number
     epoch, done = (batch - 1) // BATCHES, (batch - 1) % BATCHES + 1
+    batches = "1 batch" if done == 1 else f"{done} batches"
     assert str(caught.value) == (
-        f"interrupted in epoch {epoch + 1}, after {done} batches of it; go on with resume=True "
-        f"from the checkpoints in {tmp_path}"
+        f"interrupted in epoch {epoch + 1}, after {batches} of it; go on with resume=True from the "
+        f"checkpoints in {tmp_path}"
     )
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     resumed = net().fit(X, Y, 3, checkpoints=checkpoints, resume=True)

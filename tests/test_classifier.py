@@ -478,9 +478,26 @@ def test_training_begins_with_given_parameters(xp):
             {"0": {"bias": np.ones(7)}},
             "fit: params hold '0.bias' of shape (7,); the model's is (4,)",
         ),
+        (
+            {"0": {"bias": np.ones(4, np.int64)}},
+            "fit: params hold '0.bias' of int64; it must be floating",
+        ),
+        (
+            {"0": {"bias": np.full(4, np.nan)}},
+            "fit: params hold NaN or infinite values in '0.bias'",
+        ),
+        (
+            {"0.bias": np.ones(4)},
+            "fit: params hold '0.bias'; make a tree of dotted names: "
+            "xpcnn.layers.tree.unflatten(params)",
+        ),
+        (
+            [1, 2],
+            "fit: params must be a tree of arrays, such as a classifier's params_; it is a list",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(params, told):
     x, y = xpcnn.data.digits().test
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises((TypeError, ValueError), match=re.escape(told)):
         Classifier(models.classic(), device="cpu").fit(x, y, 1, params=params)

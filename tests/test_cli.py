@@ -136,7 +136,9 @@ def test_own_data_in_one_file():
     assert done.status == 0
     assert done.out.startswith("my-images-idx3.gz: 287 training and 72 test images 1x8x8, 10 cla")
     assert os.path.exists("xpcnn-my-images-idx3.safetensors")
-    assert run("evaluate", "xpcnn-my-images-idx3.safetensors", "--data", ".").status == 1
+    done = run("evaluate", "xpcnn-my-images-idx3.safetensors", "--data", ".")
+    assert done.status == 1
+    assert "there is no train-images-idx3-ubyte" in done.err
 
 
 def test_predict_on_pictures(cv2, model):
@@ -168,9 +170,9 @@ def test_one_picture_that_cannot_be_read_does_not_stop_the_others(cv2, model):
     assert done.status == 1
     assert [line.partition(":")[0] for line in done.out.splitlines()] == ["a.png", "a.png"]
     first, second, third = done.err.splitlines()
-    assert first.startswith("error: read_image: bad.png cannot be read: it is no image, or damaged")
-    assert second == "error: [Errno 2] No such file or directory: 'absent.png'"
-    assert third == "error: read_image: . is a folder; give the path of one image file"
+    assert first.startswith("error: bad.png: cannot be read: it is no image, or damaged")
+    assert second == "error: absent.png: No such file or directory"
+    assert third == "error: .: is a folder; give the path of one image file"
 
 
 def test_predict_without_opencv(model, monkeypatch):
@@ -235,8 +237,19 @@ def file(name, content=b"x" * 100):
     return name
 
 
+def checkpoint():
+    options = ("--model", "classic", "--epochs", 1, "--checkpoints", "run", "--no-report")
+    run("train", *options, "--out", "a")
+    return "run/epoch-00001-batch-0000000.safetensors"
+
+
 def half(path):
     return path.read_bytes()[: path.stat().st_size // 2]
+
+
+def loose_pictures():
+    file(f"{folder('loose')}/a.png")
+    return "loose"
 
 
 def one_class():
@@ -264,7 +277,8 @@ BAD = {
     "data": (
         lambda model: ["train", "--data", "absent"],
         f'load: there is no data set and no file "absent"; choose digits, {", ".join(SETS)}, or '
-        "give the path of an IDX images file or of a folder with MNIST's four files",
+        "give the path of a folder with one subfolder of pictures a class, of an IDX images file "
+        "or of a folder with MNIST's four files",
     ),
     "empty folder": (
         lambda model: ["train", "--data", folder("empty")],
@@ -274,9 +288,18 @@ BAD = {
         lambda model: ["train", "--data", file("my-images-idx3"), file("my-labels-idx1")][:3],
         "read_idx: my-images-idx3, byte 0: ",
     ),
+    "loose pictures": (
+        lambda model: ["train", "--size", 32, "--data", loose_pictures()],
+        "image_folder: loose holds no folders; put the pictures of each class into a folder of its "
+        "own",
+    ),
     "one class": (
         lambda model: ["train", "--data", one_class()],
         "fit: y holds the one class 0; give at least two",
+    ),
+    "another ending": (
+        lambda model: ["train", "--out", "a.pth"],
+        "--out a.pth: the model file is of safetensors; let its name end in .safetensors",
     ),
     "a folder to write to": (
         lambda model: ["train", "--out", folder("there")],
@@ -303,13 +326,20 @@ BAD = {
         'augment "shift=0.1,blur": there is no step \'blur\'; choose shift, rotate, scale, flip, '
         "crop, colour, cutout",
     ),
+    "no augmentation": (
+        lambda model: ["train", "--augment", ""],
+        "augment \"\": there is no step ''; choose shift, rotate, scale, flip, crop, colour, "
+        "cutout",
+    ),
     "seed": (
         lambda model: ["train", "--seed", 2**64],
         "key: seed must lie in [0, 2**64); it is 18446744073709551616",
     ),
     "images too small": (
         lambda model: ["train", "--model", "lenet5"],
-        "layer 3: ",
+        "layer 3: conv2d: along H a kernel of 5 (dilation 1, so spanning 5) does not fit 4 "
+        "elements padded by (0, 0); it needs at least 5; images of 1x8x8 are too small for lenet5: "
+        "give a larger --size, or another --model",
     ),
     "no model": (
         lambda model: ["evaluate", "absent"],
@@ -322,6 +352,15 @@ BAD = {
     "no model file": (
         lambda model: ["evaluate", file("other")],
         "other: is no safetensors file, or damaged: ",
+    ),
+    "a checkpoint": (
+        lambda model: ["evaluate", checkpoint()],
+        "run/epoch-00001-batch-0000000.safetensors: is a checkpoint, not a model; the end of its "
+        "training writes one",
+    ),
+    "no record": (
+        lambda model: ["evaluate", model.path],
+        "{model}.json: there is no such record, which names the images; name them with --data",
     ),
     "half a model file": (
         lambda model: ["predict", file("half", half(model.path)), "a.png"],
@@ -340,7 +379,7 @@ if NO_CUDA:
 
 @pytest.mark.parametrize("words, message", BAD.values(), ids=BAD)
 def test_bad_input(words, message, model):
-    words = words(model)
+    words, message = words(model), message.replace("{model}", str(model.path.with_suffix("")))
     before = sorted(os.listdir())
     done = run(*words)
     assert done.status == 1
@@ -382,7 +421,7 @@ def test_a_write_that_fails_leaves_nothing(monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     done = run("train", "--model", "classic", "--epochs", 1)
     assert done.status == 1
-    assert done.err == "error: [Errno 28] No space left on device\n"
+    assert done.err == "error: No space left on device\n"
     assert os.listdir() == []
 
 
@@ -395,6 +434,18 @@ def test_an_interrupt_leaves_nothing(monkeypatch):
     assert done.exit_code != 0
     assert "Traceback" not in done.stderr
     assert os.listdir() == []
+
+
+def test_after_an_interrupt_the_command_to_go_on_is_told(monkeypatch):
+    def interrupted(*given, **options):
+        raise xpcnn.training.Interrupted("interrupted after epoch 3; go on with resume=True", 2)
+
+    monkeypatch.setattr(xpcnn.Classifier, "fit", interrupted)
+    done = run("train", "--checkpoints", "my run")
+    assert done.status == 130
+    assert done.err == (
+        "interrupted after epoch 3; go on with\n  xpcnn train --checkpoints 'my run' --resume\n"
+    )
 
 
 def test_errors_in_a_process_of_their_own(model):
@@ -429,8 +480,19 @@ def test_summary_of_a_file(model):
 
 
 def test_data_list_tells_every_set():
-    listed = run("data", "list").out
-    assert all(name in listed for name in ("digits", *SETS))
+    first, *lines = run("data", "list").out.splitlines()
+    assert first.split()[-1] == "where"
+    assert [line.split()[0] for line in lines] == ["digits", *SETS]
+
+
+def test_data_list_tells_a_long_path_in_one_line(tmp_path, monkeypatch):
+    home = tmp_path / ("long " * 30) / "[red]"
+    monkeypatch.setenv("XPCNN_DATA", str(home))
+    (home / "mnist").mkdir(parents=True)
+    for file in SETS["mnist"].files:
+        (home / "mnist" / file.name).touch()
+    [line] = [one for one in run("data", "list").out.splitlines() if one.startswith("mnist ")]
+    assert line.endswith(f"  {home / 'mnist'}")
 
 
 def test_data_get_tells_what_is_here(tmp_path, monkeypatch):
@@ -475,6 +537,7 @@ def test_a_folder_of_pictures_trains_and_predicts(pictures):
     assert re.search(r"\d% of it waiting for data$", second)
     assert third == "test accuracy 100.00% on 5 images"
     assert run("evaluate", "a", "--data", pictures).out.splitlines() == [first, third]
+    assert run("evaluate", "a").out == run("evaluate", "a", "--data", pictures).out
     told = run("predict", "a", pictures / "bright" / "1.png").out
     assert "bright (" in told
 
@@ -498,9 +561,21 @@ def test_options_of_a_longer_training():
     assert len(Path("log.csv").read_text().splitlines()) == 4
     assert len(os.listdir("events")) == 3
     assert len(os.listdir("run")) == 2
+    assert "beginning anew" not in done.out
     again = run("train", "--model", "classic", "--epochs", 3, *options, "--resume", "--out", "b")
+    assert "beginning anew" not in again.out
     assert again.out.splitlines()[2] == done.out.splitlines()[2]
     assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
+def test_a_first_start_with_resume_is_told():
+    done = run(
+        "train", "--model", "classic", "--epochs", 1, "--checkpoints", "nowhere", "--resume",
+        "--no-report",
+    )  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines()[1] == "no checkpoint in nowhere: beginning anew"
+    assert len(os.listdir("nowhere")) == 1
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,9 @@ def test_every_filter_that_is_shown_can_be_taken(drawn):
 def test_unusual_photos_are_drawn(command, drawn, photo, shape):
     path = photo()
     done = run(command, path)
-    assert (done.status, done.err) == (0, "")
-    assert done.out == f"figure written to {Path(path).stem}-{command}.png\n"
+    little = f"{path} is 8x512 pixels when its longer side has 512, which is little to look at; "
+    assert done.err == (f"{little}raise --longest\n" if shape == (3, 8, 512) else "")
+    assert (done.status, done.out) == (0, f"figure written to {Path(path).stem}-{command}.png\n")
     assert drawn[0][0].shape == shape
 
 
@@ -178,6 +179,15 @@ def test_one_pixel_is_filtered_and_too_small_for_the_stages():
         "1x1\n"
     )
     assert sorted(os.listdir()) == ["dot-filters.png", "dot.png"]
+
+
+def test_a_photo_that_shrinking_leaves_too_small_for_the_stages():
+    done = run("stages", save("wide.png", pixels(10, 600)), "--longest", 100)
+    hint, error = done.err.splitlines()
+    assert (done.status, done.out) == (1, "")
+    assert hint.startswith("wide.png is 2x100 pixels when its longer side has 100, ")
+    assert error.endswith("; it is 2x100")
+    assert run("stages", "wide.png", "--longest", 600).status == 0
 
 
 def truncated(name):
@@ -196,15 +206,15 @@ def empty(name):
     [
         (
             lambda: [truncated("bad.png")],
-            "read_photo: bad.png cannot be read: it is no image, or da",
+            "bad.png: cannot be read: it is no image, or da",
         ),
         (
             lambda: [truncated("bad.jpg")],
-            "read_photo: bad.jpg cannot be read: it is no image, or da",
+            "bad.jpg: cannot be read: it is no image, or da",
         ),
-        (lambda: [empty("none.png")], "read_photo: none.png is empty; give an image file"),
-        (lambda: ["absent.png"], "[Errno 2] No such file or directory: 'absent.png'"),
-        (lambda: ["."], "read_photo: . is a folder; give the path of one image file"),
+        (lambda: [empty("none.png")], "none.png: is empty; give an image file"),
+        (lambda: ["absent.png"], "absent.png: No such file or directory"),
+        (lambda: ["."], ".: is a folder; give the path of one image file"),
         (
             lambda: ["absent.png", "--out", "a.gif"],
             "--out a.gif: no figure is written",

@@ -480,8 +480,8 @@ def test_a_folder_of_pictures(tmp_path, read):
     with pytest.raises(FileNotFoundError) as caught:
         read(tmp_path)
     assert str(caught.value) == (
-        f"from_path: {tmp_path} holds folders, but neither NumPy's files (images.npy, labels.npy)"
-        " nor MNIST's four; a folder of pictures is read by image_folder(path, size)"
+        f"from_path: {tmp_path} holds pictures or folders, but neither NumPy's files (images.npy,"
+        " labels.npy) nor MNIST's four; image_folder(path, size) reads a folder of pictures"
     )
 
 
@@ -490,7 +490,8 @@ def test_unknown_names():
         load("cifar")
     assert str(caught.value) == (
         f'load: there is no data set and no file "cifar"; choose digits, {", ".join(SETS)}, or give'
-        " the path of an IDX images file or of a folder with MNIST's four files"
+        " the path of a folder with one subfolder of pictures a class, of an IDX images file or of"
+        " a folder with MNIST's four files"
     )
 
 

@@ -98,8 +98,9 @@ def code(page):
 
 # ---- links --------------------------------------------------------------------------------------
 
-LINK = re.compile(r"\]\(([^)\s]+)\)|^:link: (\S+)$", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)|^:(?:link|img-top): (\S+)$", re.MULTILINE)
 TREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FIGURE = re.compile(r"/images/(?:thumb/)?sphx_glr_(\w+)_(?:\d{3}|thumb)\.png$")
 HEADING = re.compile(r"^#{1,3} (.+)$", re.MULTILINE)  # to the depth that gets anchors
 
 
@@ -127,7 +128,8 @@ def leads(page, link):
 
 
 def source(target):
-    """The file of which sphinx-gallery makes this page, if it is one of its pages."""
+    """The file of which sphinx-gallery makes this page or figure, if it is one of its own."""
+    target = Path(FIGURE.sub(r"/\1", target.as_posix()))
     if not target.is_relative_to(DOCS) or target.suffix not in ("", ".rst"):
         return None
     place = DOCS / "gallery" / target.relative_to(DOCS)
@@ -175,10 +177,10 @@ def test_a_worked_example_has_its_pages_figures_and_tests(row):
     sources = [source(DOCS / link) for link in re.findall(r"\]\((\S+)\)", pages)]
     assert what and sources and all(sources)
     assert set(re.findall(r'"(.+?)"', figures)) <= set().union(*map(sections, sources))
-    patterns = re.findall(r"`(\S+\.py)` `(\S+)`", tests)
+    patterns = re.findall(r"(?:`(\S+\.py)` )?`(test_\w+\*?)`", tests)
     assert f"test_row_{int(number):02}_*" in {pattern for _, pattern in patterns}
     for file, pattern in patterns:
-        found = named_tests(ROOT / "tests" / file)
+        found = named_tests(ROOT / "tests" / (file or "test_seeds.py"))
         assert [test for test in found if fnmatch(test, pattern)], pattern
 
 

@@ -256,7 +256,7 @@ def test_truncated(save, noise, ending, part):
     path = save(noise, f"a.{ending}")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])
-    with pytest.raises(ValueError, match=f"read_image: {path} cannot be read: it is no image, or"):
+    with pytest.raises(ValueError, match=f"{path}: cannot be read: it is no image, or"):
         read_image(path, (3, 8, 8))
 
 
@@ -278,7 +278,7 @@ def test_a_changed_byte_raises_nothing_else(save, place):
 def test_no_image(tmp_path, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"read_image: {path} cannot be read: "):
+    with pytest.raises(ValueError, match=f"{path}: cannot be read: "):
         read_image(path, (1, 8, 8))
 
 
@@ -287,7 +287,7 @@ def test_sizes_beyond_reason(save):
     data = bytearray(path.read_bytes())
     data[18:26] = b"\xff\xff\xff\x6f" * 2  # width and height
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=f"read_image: {path} cannot be read: "):
+    with pytest.raises(ValueError, match=f"{path}: cannot be read: "):
         read_image(path, (1, 8, 8))
 
 
@@ -299,11 +299,11 @@ def test_floats(save):
 
 def test_empty_missing_and_folder(tmp_path):
     (tmp_path / "empty.png").touch()
-    with pytest.raises(ValueError, match=r"empty\.png is empty; give an image file"):
+    with pytest.raises(ValueError, match=r"empty\.png: is empty; give an image file"):
         read_image(tmp_path / "empty.png", (1, 8, 8))
     with pytest.raises(FileNotFoundError, match=r"absent\.png"):
         read_image(tmp_path / "absent.png", (1, 8, 8))
-    with pytest.raises(IsADirectoryError, match=f"read_image: {tmp_path} is a folder; give"):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path}: is a folder; give"):
         read_image(tmp_path, (1, 8, 8))
 
 
@@ -336,7 +336,7 @@ def test_opencv_that_is_too_old(save, noise, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png is no ordinary file; give an image file"):
+    with pytest.raises(ValueError, match=r"a\.png: is no ordinary file; give an image file"):
         read_image(tmp_path / "a.png", (3, 8, 8))
 
 
@@ -436,17 +436,17 @@ def test_names_of_photos(save, noise, name):
 def test_photos_that_end_early(save, noise, ending):
     path = save(noise, f"a.{ending}")
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=f"^read_photo: {path} cannot be read: it is no image, or"):
+    with pytest.raises(ValueError, match=f"^{path}: cannot be read: it is no image, or"):
         read_photo(path, 100)
 
 
 def test_photos_that_are_empty_missing_or_folders(tmp_path):
     (tmp_path / "empty.png").touch()
-    with pytest.raises(ValueError, match=r"^read_photo: .*empty\.png is empty; give an image file"):
+    with pytest.raises(ValueError, match=r"^.*empty\.png: is empty; give an image file"):
         read_photo(tmp_path / "empty.png")
     with pytest.raises(FileNotFoundError, match=r"absent\.png"):
         read_photo(tmp_path / "absent.png")
-    with pytest.raises(IsADirectoryError, match=f"^read_photo: {tmp_path} is a folder; give"):
+    with pytest.raises(IsADirectoryError, match=f"^{tmp_path}: is a folder; give"):
         read_photo(tmp_path)
 
 

@@ -234,6 +234,23 @@ def test_confusion_of_many_classes_has_no_numbers():
     assert not plots.confusion(np.eye(21, dtype=int)).axes[0].texts
 
 
+def test_letters_of_the_east_are_taken_from_the_fonts_that_have_them(monkeypatch):
+    names = ["DejaVu Sans", "SimHei", "Comic Sans"]
+    monkeypatch.setattr(_draw.fontManager, "get_font_names", lambda: names)
+    with matplotlib.rc_context({"font.family": ["serif"]}):
+        ax = plots.confusion(np.eye(2, dtype=int), ["猫", "狗"]).axes[0]
+        other = plots.mistakes(PICTURES, [1, 0, 0], LIKELY, ["猫", "狗"]).axes[0].child_axes[0]
+    for text in (*ax.get_xticklabels(), *ax.get_yticklabels(), other.title):
+        assert text.get_fontfamily() == ["serif", "SimHei"]
+    assert ax.xaxis.label.get_fontfamily() == ["serif"]
+
+
+@pytest.mark.skipif(len(_draw.families()) == 1, reason="no font with Chinese letters is known")
+def test_chinese_names_are_drawn_in_letters(tmp_path):
+    figure = plots.confusion(np.eye(2, dtype=int), ["猫", "狗"])
+    figure.savefig(tmp_path / "a.png")  # a letter that is missing is a warning, and an error here
+
+
 def test_mistakes_are_the_surest_with_what_they_were_taken_for():
     figure = plots.mistakes(PICTURES, [1, 0, 1], LIKELY, ["cat", "dog"], count=1)
     assert [panel.get_title() for panel in panels(figure)] == ["cat (90%)\nis dog"]
@@ -366,6 +383,9 @@ def test_half_precision_is_drawn():
          "heat_map: heat must be at least 0; its least number is -1"),
         (lambda: plots.receptive_field(Sequential(Linear(2)), (5,)), ValueError,
          r"receptive_field: in_shape must be \(C, H, W\), that of one image; it is \(5,\)"),
+        (lambda: plots.receptive_field(Sequential(), (1, 5, 5)), ValueError,
+         "receptive_field: the model has no layers"),
+        (lambda: plots.receptive_field(3, (1, 5, 5)), TypeError, "receptive_field: model must be"),
     ],
 )  # fmt: skip
 def test_bad_calls_draw_nothing(call, kind, message):

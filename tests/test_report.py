@@ -7,11 +7,13 @@ import math
 import os
 import re
 import shlex
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import util
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -21,7 +23,7 @@ from xpcnn import cli
 from xpcnn.data import Dataset, write_idx
 from xpcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from xpcnn.report import PAGE_BEGINS, Record, beside, versions_with, write_page
-from xpcnn.report.shown import kernels, matrix, mistakes
+from xpcnn.report.shown import curves, kernels, matrix, mistakes
 from xpcnn.training.history import Epoch, History
 
 DIGITS = xpcnn.data.digits()
@@ -114,8 +116,12 @@ BAD = {
     "text": (damaged("model", value=3), "model: it is 3; it should be a string"),
     "seed": (damaged("seed", value=True), "seed: it is True; it should be an integer of at least"),
     "count": (damaged("test_images", value=-1), "test_images: it is -1; it should be an integer"),
-    "number": (damaged("seconds", value="4"), "seconds: it is '4'; it should be a number"),
+    "number": (damaged("seconds", value="4"), "seconds: it is '4'; it should be a number of"),
     "list for a number": (damaged("seconds", value=[]), "seconds: it is []; it should be a number"),
+    "less than 0": (damaged("seconds", value=-1), "seconds: it is -1; it should be a number of at"),
+    "NaN": (damaged("seconds", value="NaN"), "seconds: it is 'NaN'; it should be a number of at"),
+    "beyond floats": (damaged("test_accuracy", value=10**400), "test_accuracy: it is 1000000"),
+    "no versions": (damaged("versions", value={}), "versions: it lacks 'xpcnn'"),
     "time": (damaged("finished", value="today"), "finished: it is 'today'; it should be a time"),
     "settings": (damaged("settings", value=[]), "settings: it is []; it should be an object"),
     "setting": (
@@ -163,7 +169,10 @@ def test_versions_are_those_in_use(xp):
     told = versions_with(xpcnn.device(xp.spec))
     assert told["xpcnn"] == xpcnn.__version__
     assert told["NumPy"] == np.__version__
-    assert len(told) == (3 if xp.name == "numpy" else 4)
+    modules = {"numpy": "numba", "strict": "array_api_strict"}
+    own = modules.get(xp.name, xp.name)
+    assert told.keys() - {"xpcnn", "Python", "NumPy", "OpenCV"} == {own} & sys.modules.keys()
+    assert ("OpenCV" in told) == ("cv2" in sys.modules)
     assert all(told.values())
 
 
@@ -229,6 +238,15 @@ def test_the_page_stands_alone(text):
     assert "default-src 'none'" in text
 
 
+def test_a_reader_s_own_style_is_no_matter(tmp_path):
+    """As it stands in a matplotlibrc."""
+    net = trained(DIGITS)
+    plain = page_of(net, DIGITS)
+    own = {"text.usetex": True, "svg.image_inline": False, "font.size": 30, "axes.grid": True}
+    with matplotlib.rc_context(own):
+        assert page_of(net, DIGITS) == plain
+
+
 def test_what_is_referred_to_is_there_once(text):
     page = Page(text)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -250,6 +268,7 @@ def test_the_page_tells_all(text):
         "xpcnn.load('my model.safetensors')", "uint8", "(N, 1, 8, 8)", "Device cpu",
         "After 2 epochs the loss is 0.5, and 0.75 in validation; the best, 0.75, was that of epoch "
         "2.",
+        "Sees: the pixels of the image", "Memory for 1x1x8x8 in float32: at most",
         "Right after the training it was 90.00 % on 359 images",
     ):  # fmt: skip
         assert told in page.text, told
@@ -298,6 +317,28 @@ def test_many_classes_have_a_table_of_the_worst():
     page = Page(page_of(trained(images), images))
     assert "Of 120 classes, the 100 with the lowest F1." in page.text
     assert page.text.count("class ") > 100
+
+
+def test_one_epoch_makes_no_curve():
+    shown = curves(History(RECORD.history[:1]))
+    assert shown.figures == ()
+    assert shown.words.startswith("After 1 epoch the loss is 1.5")
+    assert len(curves(RECORD.history).figures) == 2
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("fourteen chars", "fourteen chars"),
+        ("a class of birds that sing", "a clas…t sing"),
+        ("a class of birds that swim", "a clas…t swim"),
+        ("一二三四五六七", "一二三四五六七"),  # each as wide as two Latin letters
+        ("一二三四五六七八", "一二三…六七八"),
+    ],
+)
+def test_long_names_are_shortened_in_the_middle(name, shown):
+    [drawn, _] = matrix(np.eye(2, dtype=int), [name, "b"]).figures
+    assert f">{shown}</text>" in drawn
 
 
 def test_no_mistake():
@@ -421,11 +462,27 @@ def test_only_what_xpcnn_wrote_is_replaced():
         Path(name).write_text("mine")
         done = run("train", "--out", "a.safetensors")
         assert done.exit_code == 1
-        assert f"would take the place of {name}, which xpcnn did not write" in done.stderr
+        assert f"{name}: it would be written over, and xpcnn did not write it" in done.stderr
         assert os.listdir() == [name]
         os.remove(name)
     for _ in range(2):
         train("--out", "a")
+    Path("a.html").write_text("mine")
+    assert "a.html: it would be written over" in run("report", "a").stderr
+    assert Path("a.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("log", ["a.safetensors", "a.json", "./a.html"])
+def test_a_log_has_a_place_of_its_own(log):
+    done = run("train", "--out", "a.safetensors", "--log", log)
+    assert done.exit_code == 1 and f"--log {log[2:] if log[0] == '.' else log}: " in done.stderr
+    assert os.listdir() == []
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path):
+    record = replace(RECORD, data="f\udce9")
+    record.write(tmp_path / "a.json")
+    assert Record.read(tmp_path / "a.json") == record
 
 
 def test_models_of_other_endings_have_records_of_their_own():
@@ -451,10 +508,43 @@ def test_report_on_other_images():
     assert "Right after the training it was" in Path("b.html").read_text("utf-8")
 
 
+def test_images_that_are_elsewhere_now():
+    write_idx("my-images-idx3", DIGITS.test[0][:100, 0])
+    write_idx("my-labels-idx1", DIGITS.test[1][:100].astype(np.uint8))
+    train("--data", "my-images-idx3", "--out", "a", "--no-report")
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    for command in ("report", "evaluate"):
+        done = run(command, "../a")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr == (
+            "error: the images are no longer at my-images-idx3, where ../a.json has them; say "
+            "where with --data\n"
+        )
+        assert run(command, "../a", "--data", "../my-images-idx3").exit_code == 0
+
+
+def test_settings_are_those_that_the_data_has():
+    cv2 = pytest.importorskip("cv2")
+    train("--out", "a", "--no-report")
+    of_pictures = {"--size", "--grey", "--resize", "--skip-unreadable"}
+    assert not of_pictures & Record.read("a.json").settings.keys()
+    for number in range(8):
+        os.makedirs(f"pictures/{number % 2}", exist_ok=True)
+        cv2.imwrite(f"pictures/{number % 2}/{number}.png", np.full((9, 9), number, np.uint8))
+    for size, told in {(): "64x64", ("--size", 16): "16x16"}.items():
+        train("--data", "pictures", *size, "--out", "b", "--no-report")
+        record = Record.read("b.json")
+        assert of_pictures <= record.settings.keys()
+        assert record.settings["--size"] == told
+        assert record.versions["OpenCV"] == cv2.__version__
+
+
 def test_report_without_what_it_needs():
     train("--out", "a", "--no-report")
     os.rename("a.json", "b.json")
     for words, message in {
+        ("a", "--out", "r.pdf"): "--out r.pdf: the page is HTML; let its name end in .html",
         ("absent",): "absent: there is no such file; train a model first",
         ("a",): "a.json: there is no such record; `xpcnn train` writes one",
         ("a", "--out", "no/a.html"): "writing no/a.html: there is no folder",

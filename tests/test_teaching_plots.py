@@ -209,6 +209,22 @@ def test_convolution_with_channels_padding_and_stride():
     assert under @ w.reshape(-1) == expected[0, 3]
 
 
+@pytest.mark.parametrize(
+    "channels, options, titles",
+    [
+        (1, {}, ["input 3x4", "kernel 2x2", "output 2x3"]),
+        (2, {}, ["input 2x3x4", "kernel 2x2x2", "output 2x3"]),
+        (1, {"names": ("image", "delta", "dw")}, ["image 3x4", "delta 2x2", "dw 2x3"]),
+    ],
+)
+def test_a_convolution_is_titled_by_names_and_sizes(channels, options, titles):
+    figure = convolution(np.ones((channels, 3, 4)), np.ones((channels, 2, 2)), **options)
+    found = [text.get_text() for text in figure.axes[0].texts]
+    assert [text for text in found if text[0].isalpha()] == [
+        title.replace("x", "\N{MULTIPLICATION SIGN}") for title in titles
+    ]
+
+
 def test_numbers_tell_three_decimals_and_mark_cells():
     [grid] = grids(numbers([[1 / 3, -2.0], [1e-9, 12345.6789]], title="m", mark=[[0, 1], [1, 0]]))
     np.testing.assert_array_equal(grid.numbers, [[0.333, -2], [0, 12345.679]])
@@ -410,6 +426,11 @@ def test_a_drawing_goes_into_given_axes_and_changes_no_settings(drawing):
             "numbers: mark must be (3, 3) like matrix; it is (1, 1)",
         ),
         (lambda: convolution(NINE, [[1]], at=(0,)), ValueError, "convolution: at=(0,) is outside"),
+        (
+            lambda: convolution(NINE, [[1]], names=("x", "w")),
+            ValueError,
+            "convolution: names=('x', 'w'); give three, of input, kernel and output",
+        ),
         (lambda: columns(photo(500, 500), 3), ValueError, "columns: that makes 62,"),
         (
             lambda: convolution(photo(500, 500), [[1]]),

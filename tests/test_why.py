@@ -162,10 +162,10 @@ def signals():
 
 
 BAD = {
-    "absent": (lambda model: [model, "absent.png"], "[Errno 2] No such file or directory: 'absent"),
-    "folder": (lambda model: [model, "."], "read_image: . is a folder"),
-    "truncated": (lambda model: [model, "half.png"], "read_image: half.png cannot be read: it is"),
-    "text": (lambda model: [model, "text.png"], "read_image: text.png cannot be read: it is no"),
+    "absent": (lambda model: [model, "absent.png"], "absent.png: No such file or directory"),
+    "folder": (lambda model: [model, "."], ".: is a folder"),
+    "truncated": (lambda model: [model, "half.png"], "half.png: cannot be read: it is"),
+    "text": (lambda model: [model, "text.png"], "text.png: cannot be read: it is no"),
     "no model": (lambda model: ["absent", "six.png"], "absent: there is no such file; train a"),
     "no format": (
         lambda model: [model, "six.png", "--out", "a.gif"],
@@ -177,7 +177,6 @@ BAD = {
         "writing no/a.png: there is no folder",
     ),
     "signals": (lambda model: [signals(), "six.png"], "read_image: in_shape must be (C, H, W)"),
-    "no maps": (lambda model: [linear(), "six.png"], ""),
 }
 
 
@@ -232,4 +231,21 @@ def test_letters_that_no_font_has_are_told(model, image):
     net.save("a")
     done = run("why", "a", image, "--class", "\U0001fbff")
     assert done.exit_code == 0
-    assert "no font here has all letters of the figure" in done.stderr
+    assert "no font that Matplotlib knows has all letters of the figure" in done.stderr
+
+
+def test_a_network_without_maps_has_a_saliency_alone(image):
+    done = run("why", linear(), image, "--out", "why.svg")
+    assert done.exit_code == 0
+    drawn = Path("why.svg").read_text("utf-8")
+    assert "saliency" in drawn and "Grad-CAM" not in drawn
+    for failed in (run("features", linear(), image), run("why", linear(), image, "--layer", "0")):
+        assert failed.exit_code == 1
+
+
+def test_the_image_itself_is_not_written_over(model, image):
+    before = Path(image).read_bytes()
+    for command in ("filters", "stages"):
+        done = run(command, image, "--out", image)
+        assert done.exit_code == 1 and "the image itself lies there" in done.stderr
+    assert Path(image).read_bytes() == before

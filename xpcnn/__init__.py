@@ -15,15 +15,17 @@ _HOME = {
     "vjp": "ops",
     "use": "engines",
     "explain": "ops",
+    "Explanation": "ops._explain",
+    "Device": "_xp",
     "device": "_xp",
     "devices": "_xp",
     "Classifier": "training",
     "load": "training",
 }
 _MODULES = (
-    "data", "engines", "inspection", "io", "layers", "models", "ops", "optim", "plots", "random",
-    "training",
+    "data", "engines", "inspection", "io", "layers", "models", "ops", "optim", "random", "training",
 )  # fmt: skip
+_OPTIONAL = ("plots",)  # import * must do without Matplotlib
 
 __all__ = [*_HOME, *_MODULES]
 
@@ -31,7 +33,7 @@ __all__ = [*_HOME, *_MODULES]
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    elif name in _MODULES:
+    elif name in _MODULES + _OPTIONAL:
         value = importlib.import_module(f".{name}", __name__)
     else:
         raise AttributeError(f"module 'xpcnn' has no attribute {name!r}")
@@ -40,4 +42,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, *_OPTIONAL])

@@ -7,6 +7,9 @@ from typing import Any
 
 from .. import optim
 from ..data import CutMix, Mixup
+from ..layers import Layer
+from ..layers.base import Shape
+from ..models import MODELS
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "adam": optim.Adam,
@@ -33,6 +36,19 @@ def require_known(**chosen: tuple[str, Collection[str]]) -> None:
     for name, (value, known) in chosen.items():
         if value not in known:
             raise ValueError(f"--{name} {value}: no such {name}; choose {', '.join(known)}")
+
+
+def make_model(name: str, classes: int, in_shape: Shape) -> Layer:
+    """The network of that name; ValueError where images (C, H, W) are too small for it."""
+    model = MODELS[name](classes)
+    try:
+        model.plan(in_shape)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; images of {'x'.join(map(str, in_shape))} are too small for {name}: give a "
+            "larger --size, or another --model"
+        ) from error
+    return model
 
 
 def make_optimizer(

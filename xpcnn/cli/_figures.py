@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
@@ -16,13 +16,13 @@ from ._shared import err, out
 FORMATS = ("png", "svg", "pdf")
 DPI = 150
 
-FigureOption = Annotated[
-    Path | None,
-    typer.Option(
+
+def figure_option(default: str) -> Any:
+    """Where a figure goes; `default` is for the help."""
+    return typer.Option(
         "--out", metavar="FILE",
-        help=f"The figure: {', '.join(FORMATS)}.  [default: IMAGE-COMMAND.png]",
-    ),
-]  # fmt: skip
+        help=f"The figure: {', '.join(FORMATS)}.  [default: {default}, in this folder]",
+    )  # fmt: skip
 
 
 def figure_path(path: Path | None, image: Path, command: str) -> Path:
@@ -38,6 +38,8 @@ def figure_path(path: Path | None, image: Path, command: str) -> Path:
         raise ValueError(
             f"--out {path}: no figure is written so; let its name end in .{', .'.join(FORMATS)}"
         )
+    if path.resolve() == image.resolve():
+        raise ValueError(f"--out {path}: the image itself lies there; give another name")
     require_place(path)
     return path
 
@@ -49,6 +51,7 @@ def write_figure(figure: Any, path: Path) -> None:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=DPI)
     if told:
         err.print(
-            "[yellow]no font here has all letters of the figure: boxes stand for them[/yellow]"
+            "[yellow]no font that Matplotlib knows has all letters of the figure: boxes stand for "
+            "them[/yellow]"
         )
     out.print(f"figure written to {escape(str(path))}")

@@ -32,6 +32,9 @@ ResizeOption = Annotated[
 SkipOption = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out what cannot be read, and list it.")
 ]
+OF_PICTURES = ("size", "grey", "resize", "skip_unreadable")
+"""The parameters that these options are: other data has no use for them."""
+
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")]
 
 

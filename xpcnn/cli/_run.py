@@ -28,7 +28,8 @@ def resumable(context: typer.Context) -> Iterator[None]:
     except Interrupted as stop:
         if stop.rank == 0:
             line = f"{command_line(context, stop.ranks, without=('resume',))} --resume"
-            err.print(f"{escape(str(stop))}:\n  {escape(line)}")
+            happened, _, _ = str(stop).partition(";")  # how to go on in Python is told after it
+            err.print(f"{escape(happened)}; go on with\n  {escape(line)}")
         sys.exit(128 + stop.signal)
 
 
@@ -54,12 +55,14 @@ def command_line(context: typer.Context, ranks: int, without: tuple[str, ...]) -
     return shlex.join(words)
 
 
-def settings(context: typer.Context) -> dict[str, str | int | float | bool | None]:
-    """Each option that counts, by its name, with its value, given or not."""
+def settings(
+    context: typer.Context, without: tuple[str, ...]
+) -> dict[str, str | int | float | bool | None]:
+    """Each option save some, by its name, with its value, given or not."""
     found = {
         option: context.params[name]
         for name, option in _options(context).items()
-        if name not in BESIDE
+        if name not in without
     }
     plain = (str, int, float, bool, type(None))
     return {name: one if isinstance(one, plain) else str(one) for name, one in found.items()}

@@ -27,6 +27,10 @@ DataOption = Annotated[
         help="digits, a set of `xpcnn data list`, a folder of images or of arrays, or a file.",
     ),
 ]
+SameDataOption = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|PATH", help="As for train.  [default: as it was there]"),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, torch, torch:cuda:0, jax, strict."),
@@ -60,7 +64,14 @@ def require_classes(net: Classifier, images: Dataset) -> None:
 
 def say_error(error: Any) -> None:
     """Tell on standard error what went wrong."""
-    err.print(f"[red]error:[/red] {escape(str(error))}")
+    err.print(f"[red]error:[/red] {escape(_told(error))}")
+
+
+def _told(error: Any) -> str:
+    """What an error says, without the number that the system has for it."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Column, Table
 
 from ..data import SETS, Source, find, get
 from ._shared import err, out, reporting, say_error
@@ -26,17 +25,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+HEAD = "name", "classes", "image", "training", "test", "download", "where"
+DIGITS = "digits", "10", "1x8x8", "1,438", "359", "", "comes with xpcnn"
+
 
 @app.command("list")
 def list_sets() -> None:
     """Tell which data sets there are, and where they are on this machine."""
-    names = ("name", "classes", "image", "training", "test", "download")
-    table = Table(*(Column(name, no_wrap=True) for name in names), box=None, pad_edge=False)
-    table.add_column("where", overflow="fold")
-    table.add_row("digits", "10", "1x8x8", "1,438", "359", "", "comes with xpcnn")
-    for source in SETS.values():
-        table.add_row(*_row(source))
-    out.print(table)
+    rows = HEAD, DIGITS, *map(_row, SETS.values())
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(map(str.ljust, row, widths))
+        out.print(line.rstrip(), markup=False, no_wrap=True)  # whole paths, also in a pipe
 
 
 @app.command("get")
@@ -66,5 +66,5 @@ def _row(source: Source) -> tuple[str, ...]:
         f"{source.train:,}",
         f"{source.test:,}",
         decimal(source.size),
-        escape(str(paths[0].parent)) if paths else "",
+        str(paths[0].parent) if paths else "",
     )

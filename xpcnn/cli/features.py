@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 from .. import inspection
 from ..training import load
-from ._figures import FigureOption, figure_path, write_figure
+from ._figures import figure_option, figure_path, write_figure
 from ._images import ImageArgument, as_fed, picture_for
 from ._shared import DeviceOption, ModelArgument, reporting
 
@@ -12,7 +15,7 @@ from ._shared import DeviceOption, ModelArgument, reporting
 def features(
     model: ModelArgument,
     image: ImageArgument,
-    out: FigureOption = None,
+    out: Annotated[Path | None, figure_option("IMAGE-features.png")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Show what each layer of a network makes of an image."""

@@ -12,10 +12,11 @@ from rich.markup import escape
 from ..ops._layout import from_channels_first
 from ..training import Classifier, load
 from ._images import picture_for, pictures_like
+from ._records import trained_on
 from ._shared import (
-    DataOption,
     DeviceOption,
     ModelArgument,
+    SameDataOption,
     about,
     out,
     reporting,
@@ -26,12 +27,12 @@ from ._shared import (
 
 
 def evaluate(
-    model: ModelArgument, data: DataOption = "digits", device: DeviceOption = "auto"
+    model: ModelArgument, data: SameDataOption = None, device: DeviceOption = "auto"
 ) -> None:
     """Test a trained model on the test images of a data set."""
     with reporting():
         net = load(model, device)
-        images = pictures_like(data, net.in_shape_, net.resize_)
+        images = pictures_like(data or trained_on(model), net.in_shape_, net.resize_)
         require_classes(net, images)
         out.print(about(images))
         out.print(tested(net.score(*images.test), images))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..io import read_photo
 from ._choices import require_known
-from ._figures import FigureOption, figure_path, write_figure
+from ._figures import figure_option, figure_path, write_figure
 from ._shared import reporting
-from .filters import LONGEST, LongestOption, PhotoArgument
+from .filters import LONGEST, LongestOption, PhotoArgument, shrunk
 
 
 def stages(
@@ -19,14 +19,14 @@ def stages(
         str,
         typer.Option("--filter", metavar="NAME", help="One of those that `xpcnn filters` shows."),
     ] = "sobel-x",
-    out: FigureOption = None,
+    out: Annotated[Path | None, figure_option("PHOTO-stages.png")] = None,
     longest: LongestOption = LONGEST,
 ) -> None:
     """Show a photo after convolution, ReLU and max pooling."""
     with reporting():
         path = figure_path(out, photo, "stages")
         weights = _filter(kernel)
-        image = read_photo(photo, longest)
+        image = shrunk(photo, longest)
         from ..plots import stages as drawn
 
         write_figure(drawn(image, weights), path)

@@ -16,7 +16,7 @@ from ..models import MODELS
 from ..report import beside
 from ..training import Checkpoints, Classifier, csv_log, early_stopping, tensorboard
 from ..training.ranks import ALONE, Ranks
-from ._choices import MIXINGS, OPTIMIZERS, SCHEDULES, make_optimizer, require_known
+from ._choices import MIXINGS, OPTIMIZERS, SCHEDULES, make_model, make_optimizer, require_known
 from ._images import GreyOption, ResizeOption, SizeOption, SkipOption, load_images
 from ._records import leave_page, record_of, writable
 from ._run import processes, resumable
@@ -131,19 +131,19 @@ def train(
             raise ValueError("--every and --resume need --checkpoints FOLDER")
         place = ranks.device(device)
         images = load_images(data, size, grey, resize, skip_unreadable)
-        path = writable(out_path or Path(f"xpcnn-{images.name.partition('.')[0]}.safetensors"))
+        path = writable(out_path or Path(f"xpcnn-{images.name.partition('.')[0]}.safetensors"), log)
         (x, y), held_out = _parted(images, validation, seed)
         steps = ceil(len(y) / batch_size) * epochs
         rate = OPTIMIZERS[optimizer]().lr if lr is None else lr
         net = Classifier(
-            MODELS[model](len(images.classes)),
+            make_model(model, len(images.classes), x.shape[1:]),
             optimizer=make_optimizer(optimizer, schedule, rate, steps, average),
             batch_size=batch_size,
             device=place,
             dtype="float16" if half else "float32",
             label_names=images.classes,
             label_smoothing=label_smoothing,
-            augment=parse_augment(augment) if augment else None,
+            augment=None if augment is None else parse_augment(augment),
             mixing=MIXINGS[mixing](),
             accumulate=accumulate,
             seed=seed,
@@ -153,12 +153,14 @@ def train(
             *([csv_log(log)] if log else []),
             *([tensorboard(tensorboard_folder)] if tensorboard_folder else []),
         ]
+        kept = Checkpoints(checkpoints, keep, every) if checkpoints else None
         tell = out.print if ranks.rank == 0 else _nothing
         tell(about(images))
+        if resume and kept and not kept.paths():
+            tell(f"no checkpoint in {escape(str(checkpoints))}: beginning anew")
         net.fit(
             x, y, epochs, validation=held_out, best="val_loss" if best else None,
-            callbacks=callbacks, resume=resume, ranks=ranks,
-            checkpoints=Checkpoints(checkpoints, keep, every) if checkpoints else None,
+            callbacks=callbacks, checkpoints=kept, resume=resume, ranks=ranks,
         )  # fmt: skip
         tell(_told(model, net, ranks))
         if ranks.rank == 0:

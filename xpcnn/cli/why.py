@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -11,13 +12,10 @@ from rich.markup import escape
 from .. import inspection
 from .._xp import to_numpy
 from ..training import Classifier, load
-from ._figures import FigureOption, figure_path, write_figure
+from ._figures import figure_option, figure_path, write_figure
 from ._images import ImageArgument, as_fed, picture_for
 from ._shared import DeviceOption, ModelArgument, out, reporting
 from .predict import chances_of, verdict
-
-INCHES = 2.6  # of a picture's width
-ROOM = (0.1, 0.1, 0.1, 0.3)
 
 
 def why(
@@ -31,7 +29,7 @@ def why(
         str | None,
         typer.Option(metavar="NAME", help="Of Grad-CAM, such as 3 or 2.0; else the last that can."),
     ] = None,
-    figure: FigureOption = None,
+    figure: Annotated[Path | None, figure_option("IMAGE-why.png")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Show where in an image a network sees what it tells.
@@ -49,7 +47,9 @@ def why(
         out.print(f"{escape(str(image))}: {verdict(net, chances)}")
         if name is not None:
             out.print(f"shown is what speaks for {escape(name)} ({chances[chosen]:.1%})")
-        write_figure(_drawn(picture, heats, net.label_names_[chosen]), path)
+        from ..plots import heat_maps
+
+        write_figure(heat_maps(picture, heats), path)
 
 
 def _place(net: Classifier, name: str) -> int:
@@ -63,23 +63,16 @@ def _place(net: Classifier, name: str) -> int:
 def _heats(
     net: Classifier, picture: np.ndarray, chosen: int, layer: str | None
 ) -> dict[str, np.ndarray]:
-    """What speaks for a class, as maps (H, W) by what they are called."""
+    """What speaks for a class, as maps (H, W) by what they are called.
+
+    Without a layer that Grad-CAM could look at, saliency alone.
+    """
     given = net.model_, net.params_, as_fed(net, picture), [chosen]
-    maps = {"Grad-CAM": inspection.grad_cam(*given, layer), "saliency": inspection.saliency(*given)}
-    return {name: to_numpy(one)[0] for name, one in maps.items()}
-
-
-def _drawn(picture: np.ndarray, heats: dict[str, np.ndarray], label: str) -> Any:
-    """The picture as the network sees it, and the maps over it."""
-    from ..plots import _draw, heat_map
-
-    height, width = picture.shape[1:]
-    ax, (first, *others) = _draw.panels(
-        None, 1 + len(heats), 1 + len(heats), aspect=height / width, inches=INCHES, room=ROOM
-    )
-    _draw.show(first, _draw.pixels("why", "image", picture), vmin=0.0, vmax=1.0)
-    _draw.title(first, "as the network sees it")
-    for panel, (kind, heat) in zip(others, heats.items(), strict=True):
-        heat_map(picture, heat, ax=panel)
-        _draw.title(panel, f"{kind}: {label}", parse_math=False)
-    return _draw.figure_of(ax)
+    maps = {"saliency": inspection.saliency(*given)}
+    try:
+        maps = {"Grad-CAM": inspection.grad_cam(*given, layer), **maps}
+    except ValueError:
+        if layer is not None:
+            raise
+    label = net.label_names_[chosen]
+    return {f"{kind}: {label}": to_numpy(one)[0] for kind, one in maps.items()}

@@ -32,6 +32,8 @@ def batches(
 
     >>> list(batches(5, 2))
     [array([0, 1]), array([2, 3]), array([4])]
+
+    Source: torch.utils.data.BatchSampler; with a run, the buffer of tf.data.Dataset.shuffle.
     """
     n, size, run, start = map(operator.index, (n, size, run, start))
     if n < 0 or size < 1 or run < 1 or start < 0:

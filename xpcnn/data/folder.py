@@ -96,16 +96,18 @@ def image_folder(
 
 
 def is_image_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is that of a folder of folders, in which no files of arrays lie.
+    """Whether a path is that of a folder of pictures or folders, in which no files of arrays lie.
 
     >>> is_image_folder("digits")
     False
+
+    Source: the folders that torchvision.datasets.ImageFolder reads.
     """
     if not os.path.isdir(path):
         return False
     inside = visible(os.fsdecode(path))
     return not any(name.endswith(ARRAYS) for name in inside) and any(
-        os.path.isdir(os.path.join(os.fsdecode(path), name)) for name in inside
+        is_image(name) or os.path.isdir(os.path.join(os.fsdecode(path), name)) for name in inside
     )
 
 
@@ -120,6 +122,11 @@ def _parts(root: str) -> list[str]:
             f"image_folder: {root} is a file; give the folder of the folders that hold the classes"
         )
     inside = [name for name in visible(root) if os.path.isdir(os.path.join(root, name))]
+    if not inside and any(map(is_image, visible(root))):
+        raise ValueError(
+            f"image_folder: {root} holds no folders; put the pictures of each class into a folder"
+            " of its own"
+        )
     held = [name for name in TEST if name in inside][:1]
     if TRAIN not in inside or not (held or inside == [TRAIN]):
         return [root]

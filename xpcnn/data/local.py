@@ -58,7 +58,14 @@ def bring(source: Source, progress: Progress | None = None) -> Path:
 def find(source: Source, folders: Sequence[Path] | None = None) -> list[Path] | None:
     """The paths of its files, .gz unpacked or not, in the first folder that has them all, if any.
 
-    The folders are its `places` where none are given.
+    The folders are those of $XPCNN_DATA, of Debian's packages and of `get` where none are given.
+    Nothing is downloaded, and no file is opened. Raises PermissionError for a folder that may not
+    be searched.
+
+    >>> find(SETS["mnist"], [Path("nowhere")]) is None
+    True
+
+    Source: the XDG Base Directory Specification, whose folders are searched in order, too.
     """
     for folder in places(source) if folders is None else folders:
         paths = [plain_or_gzip(folder, file.name) for file in source.files]

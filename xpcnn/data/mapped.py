@@ -65,6 +65,8 @@ def part(images: Any, indices: np.ndarray) -> Any:
 
     >>> part(np.arange(4).reshape(4, 1, 1, 1), np.asarray([1, 3])).ravel()
     array([1, 3])
+
+    Source: torch.utils.data.Subset.
     """
     if isinstance(images, Pictures):
         return replace(images, paths=tuple(images.paths[index] for index in indices))
@@ -72,7 +74,16 @@ def part(images: Any, indices: np.ndarray) -> Any:
 
 
 def is_read_as_needed(images: Any) -> bool:
-    """Whether indexing reads from a disk: then it should be done ahead of time, in a thread."""
+    """Whether indexing reads from a disk: then it should be done ahead of time, by `prefetch`.
+
+    That is so for a mapped array, `Pictures` and a `Subset`. For all else, of whatever kind, the
+    answer is no: nothing is raised.
+
+    >>> is_read_as_needed(np.zeros((2, 1, 8, 8)))
+    False
+
+    Source: numpy.memmap, of which slices are read as needed too.
+    """
     return isinstance(images, np.memmap | Pictures | Subset)
 
 
@@ -120,7 +131,13 @@ def mapped_folder(
 def run_length(images: Any) -> int:
     """How many neighbours `batches` should deal together (its `run`), so that reading is quick.
 
-    1 for what lies in memory, or in files of its own; for a mapped array as many as 256 KiB hold.
+    1 for what lies in memory, or in files of its own; for a mapped array as many as 256 KiB hold,
+    unless it is a small one. Nothing is raised: what is no mapped array needs no runs.
+
+    >>> run_length(np.zeros((2, 1, 8, 8)))
+    1
+
+    Source: readahead, by which systems read neighbours from a disk in one go.
     """
     if isinstance(images, Subset):
         return run_length(images.images)

@@ -18,11 +18,14 @@ def prefetch(fetch: Callable[[T], R], orders: Iterable[T], ahead: int = 2) -> It
 
     `fetch` runs in one thread, in the caller's context, and what it raises is raised where its
     result is due. The orders are drawn in the caller's own thread. Once the iterator has ended or
-    is closed, the thread has ended too: closing waits for a fetch that has begun. Raises ValueError
-    for ahead < 1.
+    is closed, the thread has ended too: closing waits for a fetch that has begun.
+
+    Raises ValueError for ahead < 1, TypeError where it is no integer.
 
     >>> list(prefetch(abs, [-1, 2, -3]))
     [1, 2, 3]
+
+    Source: tf.data.Dataset.prefetch.
     """
     if operator.index(ahead) < 1:
         raise ValueError(f"prefetch: ahead must be at least 1; it is {ahead}")

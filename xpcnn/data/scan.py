@@ -107,7 +107,7 @@ def _fault(path: str) -> str | None:
 def _reason(error: Exception, path: str) -> str:
     """What an error says without the path, which is told beside it."""
     text = getattr(error, "strerror", None) or str(error)
-    return printable(text.removeprefix(f"read_image: {path} ").removeprefix("cannot be read: "))
+    return printable(text.removeprefix(f"{path}: ").removeprefix("cannot be read: "))
 
 
 def printable(text: str) -> str:

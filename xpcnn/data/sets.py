@@ -29,6 +29,8 @@ def load(name: str | os.PathLike[str]) -> Dataset:
 
     >>> load("digits")
     Dataset('digits', train=(1438, 1, 8, 8), test=(359, 1, 8, 8), classes=10)
+
+    Source: sklearn.datasets.fetch_openml, which takes names, too.
     """
     if name == "digits":
         return digits()
@@ -37,7 +39,8 @@ def load(name: str | os.PathLike[str]) -> Dataset:
     if not Path(name).exists():
         raise ValueError(
             f'load: there is no data set and no file "{name}"; choose digits, {", ".join(SETS)}, or'
-            " give the path of an IDX images file or of a folder with MNIST's four files"
+            " give the path of a folder with one subfolder of pictures a class, of an IDX images"
+            " file or of a folder with MNIST's four files"
         )
     return from_path(name)
 
@@ -85,14 +88,20 @@ def from_path(path: str | os.PathLike[str], seed: int = 0) -> Dataset:
     Images are unsigned bytes, (N, H, W) or (N, C, H, W); plain files of more than 64 MiB are read
     as they are needed. Classes are named by their numbers. Raises FileNotFoundError for what is
     missing and ValueError for damaged files and those that do not belong together.
+
+    >>> from_path("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: from_path: there is no nowhere; give an IDX images file or folder
+
+    Source: the MNIST database's page, whose names of files these are.
     """
     path = Path(path)
     if path.is_dir() and holds_arrays(path):
         return mapped_folder(path, seed=seed)
     if is_image_folder(path):
         raise FileNotFoundError(
-            f"from_path: {path} holds folders, but neither NumPy's files (images.npy, labels.npy)"
-            " nor MNIST's four; a folder of pictures is read by image_folder(path, size)"
+            f"from_path: {path} holds pictures or folders, but neither NumPy's files (images.npy,"
+            " labels.npy) nor MNIST's four; image_folder(path, size) reads a folder of pictures"
         )
     if path.is_dir():
         return Dataset(path.absolute().name, *read_mnist(*(_found(path, name) for name in FOUR)))

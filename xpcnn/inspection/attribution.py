@@ -89,8 +89,9 @@ def _chosen(call: str, model: Layer, x: Array, classes: Classes) -> Callable[[Ar
     Raises ValueError or TypeError where these classes, images and model do not fit each other.
     """
     require_layer(call, model)
+    xp = namespace(x)
     require_axes(call, "x", tuple(x.shape), "NCHW")
-    if namespace(x).isdtype(x.dtype, ("bool", "integral")):
+    if xp.isdtype(x.dtype, ("bool", "integral")):
         raise TypeError(f"{call}: x must be floating, not {x.dtype}; scale it as for training")
     _, out_shape = model.plan(tuple(x.shape[1:]))
     if len(out_shape) != 1:

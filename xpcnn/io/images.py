@@ -72,22 +72,22 @@ def _read(
     call: str, path: str | os.PathLike[str], side: float, measure: Measure
 ) -> tuple[ModuleType, np.ndarray]:
     """OpenCV, and a file's pixels as uint8 (H, W, BGR), no smaller than `decode` says."""
-    data = _bytes(call, path)
+    data = _bytes(path)
     cv2 = _opencv(call)
     try:
         return cv2, decode(cv2, data, side, measure)
     except (cv2.error, ValueError) as error:
-        raise ValueError(f"{call}: {path} cannot be read: {_cause(error)}") from error
+        raise ValueError(f"{path}: cannot be read: {_cause(error)}") from error
 
 
-def _bytes(call: str, path: str | os.PathLike[str]) -> np.ndarray:
+def _bytes(path: str | os.PathLike[str]) -> np.ndarray:
     if Path(path).is_dir():
-        raise IsADirectoryError(f"{call}: {path} is a folder; give the path of one image file")
+        raise IsADirectoryError(f"{path}: is a folder; give the path of one image file")
     if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
-        raise ValueError(f"{call}: {path} is no ordinary file; give an image file")
+        raise ValueError(f"{path}: is no ordinary file; give an image file")
     data = np.fromfile(path, np.uint8)  # OpenCV's own reading fails on some names
     if data.size == 0:
-        raise ValueError(f"{call}: {path} is empty; give an image file")
+        raise ValueError(f"{path}: is empty; give an image file")
     return data
 
 

@@ -27,6 +27,7 @@ from .images import RESIZES
 from .tensors import read_tensors, write_tensors
 
 FORMAT = 1
+CHECKPOINT = '{"checkpoint": '  # what a checkpoint's text begins with
 LARGEST = 1 << 28  # numbers in one image: more, and the description is damaged
 IGNORED = "num_batches_tracked"  # PyTorch's own count of batches, which nothing here needs
 
@@ -90,6 +91,10 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Layer, Tree, Card]:
     arrays, about = read_tensors(Path(path), "model file")
     if about is None:
         raise ValueError(f"{path}: is no xpcnn model, for its metadata lacks 'xpcnn'; train one")
+    if about.startswith(CHECKPOINT):
+        raise ValueError(
+            f"{path}: is a checkpoint, not a model; the end of its training writes one"
+        )
     try:
         model, card = _parse(about)
     except Exception as error:  # forged values may trip layers anywhere

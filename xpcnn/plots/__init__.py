@@ -12,7 +12,7 @@ from .columns import columns
 from .curves import learning_curves
 from .field import receptive_field
 from .filters import FILTERS, filter_gallery
-from .heat import heat_map
+from .heat import heat_map, heat_maps
 from .kernels import kernels
 from .maps import feature_maps, network_features
 from .pooling import pooling
@@ -29,6 +29,7 @@ __all__ = [
     "feature_maps",
     "filter_gallery",
     "heat_map",
+    "heat_maps",
     "kernels",
     "learning_curves",
     "mistakes",

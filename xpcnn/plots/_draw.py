@@ -16,8 +16,10 @@ from ..ops._op import widened
 
 try:
     from matplotlib import pyplot as plt
+    from matplotlib import rcParams
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
     from matplotlib.image import AxesImage
     from matplotlib.transforms import Bbox
 except ImportError as error:
@@ -33,8 +35,13 @@ HEAT = "inferno"
 """Maps of pictures, of numbers from low to high, of signed ones round 0, and of what lies over a
 picture."""
 
-LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue add to how bright a colour is. Source: ITU-R BT.601."""
+EASTERN = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "Malgun Gothic", "PingFang SC",
+    "Hiragino Sans GB", "Arial Unicode MS",
+)  # fmt: skip
+"""Fonts with Chinese, Japanese or Korean letters, as systems have them. Of Noto's, which have the
+letters of all three, Matplotlib may know the Japanese one alone."""
 
 THIN = 12
 """A tile's pixels along its longer side, at least, beside which a line of one is thin."""
@@ -119,11 +126,21 @@ def _locator(
     return locate
 
 
+def families() -> list[str]:
+    """The fonts that are set, and for letters that these lack the eastern ones that are here."""
+    here = fontManager.get_font_names()
+    return [*rcParams["font.family"], *(name for name in EASTERN if name in here)]
+
+
+def written() -> dict[str, Any]:
+    """How names are written: in a font that has their letters, a $ as a $."""
+    return {"family": families(), "parse_math": False}
+
+
 def title(ax: Axes, text: str | None, **options: Any) -> None:
     """A small title, where there is any text."""
-    settings: dict[str, Any] = {"fontsize": "small", "pad": 3.0} | options
     if text:
-        ax.set_title(text, **settings)
+        ax.set_title(text, **written() | {"fontsize": "small", "pad": 3.0} | options)
 
 
 def show(ax: Axes, picture: np.ndarray, text: str | None = None, **options: Any) -> AxesImage:

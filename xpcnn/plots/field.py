@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..inspection.activations import require_layer
 from ..layers import Layer
 from ..layers.summary import Row
 from . import _draw
@@ -22,7 +23,8 @@ def receptive_field(model: Layer, in_shape: Sequence[int], *, ax: Axes | None = 
     and the size of its field, which may be larger than the plane; "all" is what sees everything.
     Fields are drawn round the middle.
 
-    Raises ValueError for another shape and what `Layer.summary` does.
+    Raises ValueError for another shape and for a model without layers, TypeError for what is no
+    layer, and what `Layer.summary` does.
 
     >>> from xpcnn.layers import Conv2d, ReLU, Sequential
     >>> figure = receptive_field(Sequential(Conv2d(8, 3), ReLU(), Conv2d(8, 3)), (1, 9, 9))
@@ -32,11 +34,14 @@ def receptive_field(model: Layer, in_shape: Sequence[int], *, ax: Axes | None = 
     Source: Araujo, Norris & Sim, "Computing receptive fields of convolutional neural networks",
     2019.
     """
-    rows = model.summary(in_shape).rows
+    require_layer("receptive_field", model)
     if len(in_shape) != 3:
         raise ValueError(
             f"receptive_field: in_shape must be (C, H, W), that of one image; it is {in_shape}"
         )
+    rows = model.summary(in_shape).rows
+    if not rows:
+        raise ValueError("receptive_field: the model has no layers")
     height, width = in_shape[1:]
     growing = _growing(rows, (height, width))
     ax, panels = _draw.panels(ax, len(growing), aspect=height / width, room=ROOM)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import ops
+from ..data.augmentation.pixels import LUMA
 from . import _draw
 from ._cells import label
 
@@ -28,7 +29,7 @@ FILTERS = {
 }
 """Kernels (3, 3), float32, by name, to be laid on an image as `ops.conv2d` does: not turned."""
 
-LUMA = np.asarray([0.299, 0.587, 0.114], np.float32).reshape(1, 3, 1, 1)
+BRIGHTNESS = np.asarray(LUMA, np.float32).reshape(1, 3, 1, 1)
 """The kernel that makes RGB grey. Source: ITU-R BT.601, as OpenCV has it."""
 
 PICTURE = {"cmap": _draw.GREY, "vmin": 0.0, "vmax": 1.0}
@@ -75,7 +76,7 @@ def filter_gallery(image: Any, *, ax: Axes | None = None) -> Figure:
 def filtered(picture: np.ndarray) -> np.ndarray:
     """What each of FILTERS makes of a picture (H, W) or (H, W, 3): maps (9, H, W)."""
     image = batch(picture)
-    grey = ops.conv2d(image, LUMA) if image.shape[1] == 3 else image
+    grey = ops.conv2d(image, BRIGHTNESS) if image.shape[1] == 3 else image
     padded = ops.pad(grey, (1, 1, 1, 1), "replicate")
     return ops.conv2d(padded, np.stack(list(FILTERS.values()))[:, None])[0]
 

@@ -36,7 +36,7 @@ def feature_maps(
     for number, (panel, plane) in enumerate(zip(panels, shown, strict=True)):
         _draw.show(panel, plane, str(number), cmap=_draw.SEQUENTIAL, vmin=low, vmax=high)
     if title:
-        ax.set_title(title)
+        ax.set_title(title, **_draw.written())
     return _draw.figure_of(ax)
 
 

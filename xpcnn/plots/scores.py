@@ -46,8 +46,11 @@ def confusion(matrix: Any, names: Sequence[str] | None = None, *, ax: Axes | Non
     if len(counts) <= LEGIBLE:
         _write(ax, counts, shares)
         turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(names)), names, **turned if max(map(len, names)) > 3 else {})
-        ax.set_yticks(range(len(names)), names)
+        written = _draw.written()
+        ax.set_yticks(range(len(names)), names, **written)
+        ax.set_xticks(
+            range(len(names)), names, **written | (turned if max(map(len, names)) > 3 else {})
+        )
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     return _draw.figure_of(ax)

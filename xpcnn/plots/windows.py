@@ -56,6 +56,7 @@ def convolution(
     padding: Padding = 0,
     *,
     at: tuple[int, int] = (0, 0),
+    names: tuple[str, str, str] = ("input", "kernel", "output"),
     ax: Axes | None = None,
 ) -> Figure:
     """Draw a convolution at work: x (H, W) or (C, H, W), a kernel w alike, and the output (OH, OW).
@@ -63,10 +64,10 @@ def convolution(
     The input stands within its padding, whose zeros are grey. Coloured are the window on which the
     kernel lies for the output `at` (row, column), and that output; below stands the sum of products
     that it is. Channels stand below one another. `stride` and `padding` are those of `ops.conv2d`,
-    which computes the output.
+    which computes the output. Titles give the `names` of the three, and their sizes.
 
-    Raises ValueError where shapes do not fit, for a place outside the output, and for more numbers
-    than can be read.
+    Raises ValueError where shapes do not fit, for a place outside the output, for other than three
+    names, and for more numbers than can be read.
 
     >>> figure = convolution([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[3, 2], [1, 0]], at=(0, 1))
 
@@ -75,6 +76,7 @@ def convolution(
     image, kernel = image_of("convolution", "x", x), image_of("convolution", "w", w)
     window = conv_window("convolution", 2, image.shape, kernel.shape, None, stride, padding, 1, 1)
     place = _place(at, window.out_size)
+    titles = _titles(names, image.shape[1:], kernel.shape[1:], (1, *window.out_size))
     cells = padded_size(image, window) + kernel.size + math.prod(window.out_size)
     _cells.require_few("convolution", cells)
     output = ops.conv2d(image, kernel, stride=stride, padding=padding)[0]
@@ -86,9 +88,9 @@ def convolution(
     found = _cells.white(*window.out_size)[None]
     found[(0, *place)] = _cells.tint(1)
     row = [
-        (seen.numbers, fill, f"input {_cells.by(*image.shape[2:])}", {"faint": seen.padding}),
-        (kernel[0], weights, f"kernel {_cells.by(*kernel.shape[2:])}", {}),
-        (output, found, f"output {_cells.by(*output.shape[1:])}", {}),
+        (seen.numbers, fill, titles[0], {"faint": seen.padding}),
+        (kernel[0], weights, titles[1], {}),
+        (output, found, titles[2], {}),
     ]
     grids, notes = _in_a_row(row, "\N{ASTERISK OPERATOR}=")
     bottom, right = max(grid.bottom for grid in grids), grids[-1].right
@@ -96,6 +98,14 @@ def convolution(
         text = _sum(seen.numbers[under], kernel.reshape(-1), output[(0, *place)])
         notes.append(Note(text, right / 2, bottom + 0.8))
     return _cells.draw(grids, notes, ax)
+
+
+def _titles(names: tuple[str, ...], *shapes: tuple[int, ...]) -> list[str]:
+    """Names with the sizes of (C, H, W); a single channel goes without saying."""
+    if len(names) != len(shapes):
+        raise ValueError(f"convolution: names={names}; give three, of input, kernel and output")
+    sizes = [shape[shape[0] == 1 :] for shape in shapes]
+    return [f"{name} {_cells.by(*size)}" for name, size in zip(names, sizes, strict=True)]
 
 
 def _in_a_row(row: list, signs: str) -> tuple[list[Grid], list[Note]]:

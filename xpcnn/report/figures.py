@@ -14,9 +14,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.style import context
 
 INK, FAINT = "#010203", "#030201"
 IN_PAGE = {
@@ -59,7 +59,9 @@ def figure(
     Source: Matplotlib, https://matplotlib.org/stable/users/explain/customizing.html.
     """
     file = BytesIO()
-    with rc_context(STYLE | {"image.interpolation": interpolation}), warnings.catch_warnings():
+    style = STYLE | {"image.interpolation": interpolation}
+    # from the defaults on: a page does not depend on a reader's own settings
+    with context(["default", style]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         drawn = Figure(size, layout=layout)
         draw(drawn.subplots(gridspec_kw=FULL))

@@ -36,7 +36,7 @@ def write_page(
     """
     text = _page(_templates(), net, images, record, model)
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def _page(templates: Any, net: Classifier, images: Dataset, record: Record, model: str) -> str:

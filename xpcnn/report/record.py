@@ -26,8 +26,10 @@ from ..training.history import Epoch, History
 
 FORMAT = 1
 BEGINS = '{\n "xpcnn record": '
-MODULES = {"cupy": "cupy", "torch": "torch", "jax": "jax", "strict": "array_api_strict"}
-"""Those that tell the versions of libraries other than NumPy."""
+MODULES = {
+    "numpy": "numba", "cupy": "cupy", "torch": "torch", "jax": "jax", "strict": "array_api_strict",
+}  # fmt: skip
+"""What computes on the arrays of a library, beside NumPy; each tells its version."""
 
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Figures that JSON has no numbers for, as Protocol Buffers' JSON mapping writes them."""
@@ -40,7 +42,7 @@ class Record:
     """What a training run was, and what came of it.
 
     `command` is the line that repeats it, `settings` each of its options by name, given or not;
-    `versions` are those of xpcnn, Python, NumPy and the library of the arrays. `finished` is the
+    `versions` are those of xpcnn, Python, NumPy and what else computed. `finished` is the
     time in UTC as ISO 8601 has it, `seconds` the wall time of all epochs; `processes` took part.
     `test_accuracy` is the share of the `test_images` whose label was found.
 
@@ -105,7 +107,7 @@ class Record:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the record, whole or not at all."""
         with replacing(path) as file:
-            file.write(self.to_json().encode())
+            file.write(self.to_json().encode(errors="backslashreplace"))  # names of no UTF-8
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Record:
@@ -132,16 +134,18 @@ def beside(model: Path, ending: str) -> Path:
 
 
 def versions_with(place: Device) -> dict[str, str]:
-    """The versions of what computes on a device.
+    """The versions of what computes on a device and of what reads pictures, as far as it is loaded.
 
     >>> from xpcnn import device
-    >>> list(versions_with(device("cpu")))
+    >>> list(versions_with(device("cpu")))[:3]
     ['xpcnn', 'Python', 'NumPy']
     """
     told = {"xpcnn": __version__, "Python": platform.python_version(), "NumPy": np.__version__}
-    if place.library in MODULES:
-        name = MODULES[place.library]
-        told[name] = str(sys.modules[name].__version__)  # its device is in use, so it is loaded
+    name = MODULES[place.library]
+    if name in sys.modules:
+        told[name] = str(sys.modules[name].__version__)
+    if "cv2" in sys.modules:
+        told["OpenCV"] = str(sys.modules["cv2"].__version__)
     return told
 
 
@@ -173,9 +177,18 @@ def _count(place: str, value: Any) -> int:
 
 
 def _number(place: str, value: Any) -> float:
-    fits = type(value) in (int, float) or value in NOT_FINITE
-    _require(fits, place, value, "a number")
+    _require(_is_number(value) or value in NOT_FINITE, place, value, "a number")
     return float(value)
+
+
+def _amount(place: str, value: Any) -> float:
+    _require(_is_number(value) and value >= 0, place, value, "a number of at least 0")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one that a float can be, of those that JSON has."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _time(place: str, value: Any) -> str:
@@ -198,7 +211,9 @@ def _settings(place: str, value: Any) -> dict[str, Setting]:
 
 
 def _versions(place: str, value: Any) -> dict[str, str]:
-    return {name: _text(f"{place}: {name}", text) for name, text in _by_name(place, value).items()}
+    told = {name: _text(f"{place}: {name}", text) for name, text in _by_name(place, value).items()}
+    _entry(told, "xpcnn", f"{place}: ")
+    return told
 
 
 def _history(place: str, value: Any) -> History:
@@ -220,5 +235,5 @@ def _epoch(place: str, value: Any) -> Epoch:
 READERS: dict[str, Callable[[str, Any], Any]] = {
     "data": _text, "model": _text, "command": _text, "settings": _settings, "seed": _count,
     "versions": _versions, "device": _text, "processes": _count, "finished": _time,
-    "seconds": _number, "test_accuracy": _number, "test_images": _count, "history": _history,
+    "seconds": _amount, "test_accuracy": _amount, "test_images": _count, "history": _history,
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -19,8 +20,8 @@ KERNELS = 64
 MOST_CLASSES = 100
 """More rows and columns of a matrix, and nothing is to be seen in it."""
 
-LETTERS = 14
-"""Longer names of classes are cut short in figures."""
+COLUMNS = 14
+"""Wider names of classes are shortened in figures, in the middle: many begin or end alike."""
 
 SMALL = 96
 """Pictures of no larger sides are shown pixel by pixel."""
@@ -35,7 +36,10 @@ class Shown:
 
 
 def curves(history: History) -> Shown:
-    """Loss and accuracy by epoch, once with panels side by side, once one above the other."""
+    """Loss and accuracy by epoch, once with panels side by side, once one above the other.
+
+    One epoch makes no curve.
+    """
     from .. import plots
     from .figures import figure
 
@@ -49,6 +53,8 @@ def curves(history: History) -> Shown:
             f", and {last.val_loss:.4g} in validation; the best, {history[best - 1].val_loss:.4g}, "
             f"was that of epoch {best}."
         )
+    if len(history) == 1:
+        return Shown(words)
     alt = f"Learning curves: loss and accuracy by epoch. {words}"
     return Shown(
         words,
@@ -60,7 +66,7 @@ def curves(history: History) -> Shown:
 
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Shown:
-    """The confusion matrix (K, K), and what was mistaken most often."""
+    """The confusion matrix (K, K), in large and in small, and what was mistaken most often."""
     from .. import plots
     from .figures import figure
 
@@ -68,12 +74,15 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Shown:
     if len(names) > MOST_CLASSES:
         return Shown(f"{len(names):,} classes are too many for a matrix to be seen. {words}")
     short = _short(names)
-    side = 1.6 + 0.36 * min(len(names), 20) + 0.06 * max(map(len, short))
-    drawn = figure(
-        "confusion", f"Confusion matrix: true classes by predicted ones. {words}",
-        (side + 0.5, side), lambda ax: plots.confusion(counts, short, ax=ax),
-    )  # fmt: skip
-    return Shown(words, (drawn,))
+
+    def drawn(name: str, around: float, cell: float) -> Any:
+        side = around + cell * min(len(names), 20) + 0.06 * max(map(_columns, short))
+        return figure(
+            name, f"Confusion matrix: true classes by predicted ones. {words}",
+            (side + 0.5, side), lambda ax: plots.confusion(counts, short, ax=ax),
+        )  # fmt: skip
+
+    return Shown(words, (drawn("matrix-wide", 1.6, 0.36), drawn("matrix-small", 1.0, 0.22)))
 
 
 def _most_often(counts: np.ndarray, names: Sequence[str], most: int = 3) -> str:
@@ -138,7 +147,21 @@ def kernels(rows: Sequence[Row], params: Tree) -> Shown:
 
 
 def _short(names: Sequence[str]) -> list[str]:
+    """The names with no more than `COLUMNS` columns."""
+    half = (COLUMNS - 1) // 2
     return [
-        name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+        name
+        if _columns(name) <= COLUMNS
+        else f"{_beginning(name, half)}\N{HORIZONTAL ELLIPSIS}{_beginning(name[::-1], half)[::-1]}"
         for name in names
     ]
+
+
+def _columns(text: str) -> int:
+    """How wide a text is. Source: Unicode Standard Annex 11."""
+    return sum(2 if east_asian_width(letter) in ("W", "F") else 1 for letter in text)
+
+
+def _beginning(text: str, columns: int) -> str:
+    """As much of a text as has no more columns."""
+    return next(text[:n] for n in range(columns, -1, -1) if _columns(text[:n]) <= columns)

@@ -148,8 +148,8 @@ class Classifier(Estimator):
         trainer, card = self.prepare(x, y, validation, best, ranks)
         settings, place = self._settings(trainer, card), trainer.feed.place
         if params is not None:
-            params = tree.map(lambda array: place.asarray(array, self._weights_dtype), params)
             check_params("fit", params, trainer.model.plan(card.in_shape)[0])
+            params = tree.map(lambda array: place.asarray(array, self._weights_dtype), params)
 
         def first() -> Run:
             begun = checkpoints.begin(place, settings, resume, ranks) if checkpoints else None
@@ -339,10 +339,14 @@ class Classifier(Estimator):
         require_share("fit", "label_smoothing", self.label_smoothing)
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"fit: max_norm={self.max_norm!r}; it must be above 0, or None")
-        if self.augment is not None and not callable(self.augment):
-            raise TypeError(
-                f"fit: augment={self.augment!r}; give one such as xpcnn.data.Shift(0.1), or None"
-            )
+        if self.augment is not None:
+            if not callable(self.augment) or isinstance(self.augment, type):
+                raise TypeError(
+                    f"fit: augment={self.augment!r}; give one such as xpcnn.data.Shift(0.1), or "
+                    "None"
+                )
+            if self.layout == "NC":
+                raise ValueError("fit: augment changes images, and layout='NC' has rows; give None")
         if self.mixing is not None and not callable(self.mixing):
             raise TypeError(
                 f"fit: mixing={self.mixing!r}; give xpcnn.data.Mixup(), CutMix() or None"

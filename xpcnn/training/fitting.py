@@ -80,7 +80,7 @@ class Fitting:
             self.checkpoints.write(run, self.settings)
         if stop and run.epoch <= self.epochs:
             done = run.figures.batches
-            within = f"in epoch {run.epoch}, after {done} batches of it"
+            within = f"in epoch {run.epoch}, after {done} batch{'es' * (done > 1)} of it"
             raise Interrupted(
                 f"interrupted {within if done else f'after epoch {run.epoch - 1}'}; go on with "
                 f"resume=True from the checkpoints in {self.checkpoints.folder}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -147,14 +148,31 @@ def encode(call: str, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         ) from None
 
 
-def check_params(call: str, params: Tree, planned: Tree) -> None:
-    """Raise ValueError where `params` are not some of those that a model plans, shape by shape."""
+def check_params(call: str, params: Any, planned: Tree) -> None:
+    """Raise where `params` are not some of those that a model plans, of their shapes.
+
+    TypeError for what is no tree of floating arrays, ValueError for others and for NaN.
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(
+            f"{call}: params must be a tree of arrays, such as a classifier's params_; it is a "
+            f"{type(params).__name__}"
+        )
+    if dotted := [name for name in params if "." in str(name)]:
+        raise ValueError(
+            f"{call}: params hold {dotted[0]!r}; make a tree of dotted names: "
+            "xpcnn.layers.tree.unflatten(params)"
+        )
     plan = tree.flatten(planned)
     for name, array in tree.flatten(params).items():
         if name not in plan:
             raise ValueError(f"{call}: params hold {name!r}, which the model has not")
+        if not namespace(array).isdtype(array.dtype, "real floating"):
+            raise TypeError(f"{call}: params hold {name!r} of {array.dtype}; it must be floating")
         if tuple(array.shape) != plan[name].shape:
             raise ValueError(
                 f"{call}: params hold {name!r} of shape {tuple(array.shape)}; the model's is "
                 f"{plan[name].shape}"
             )
+        if not np.isfinite(to_numpy(array)).all():
+            raise ValueError(f"{call}: params hold NaN or infinite values in {name!r}")

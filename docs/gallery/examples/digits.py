@@ -14,8 +14,6 @@ mixes up, on which digits it is wrong and sure of it, and what it looks at.
 # worth shows on images that it has never seen.
 
 # sphinx_gallery_thumbnail_number = 5
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -52,7 +50,9 @@ model = Sequential(
     Dropout(0.25),
     Linear(10),
 )
-net = xpcnn.Classifier(model, optimizer=Adam(0.003), batch_size=32, device="cpu", seed=0)
+net = xpcnn.Classifier(
+    model, optimizer=Adam(0.003), batch_size=32, device="cpu", seed=0
+)
 net.fit(*digits.train, epochs=12, validation=digits.test)
 
 accuracy = net.score(images, labels)
@@ -76,12 +76,13 @@ assert matrix.trace() / matrix.sum() == accuracy
 plots.confusion(matrix)
 
 # %%
-# For each digit: *precision* is how many of those that it was seen in are it, *recall* how many of
-# it were found.
+# For each digit: *precision* is the share of the images taken for it that are it, *recall* the
+# share of its images that were found.
 
 scores = inspection.class_scores(matrix)
 for digit in range(10):
-    print(f"{digit}   precision {scores.precision[digit]:.2f}   recall {scores.recall[digit]:.2f}")
+    precision, recall = scores.precision[digit], scores.recall[digit]
+    print(f"{digit}   precision {precision:.2f}   recall {recall:.2f}")
 
 # %%
 # The mistakes, those it was the surest of first: with what it took them for, how surely, and what

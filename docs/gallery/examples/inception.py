@@ -13,11 +13,10 @@ and how it compares.
 #
 # One convolution, an Inception module of 40 channels, pooling, a module of 80, the average of each
 # channel over the image, and a linear layer. Before the large kernels, 1x1 convolutions make the
-# channels few. Batch normalisation follows each convolution of the modules.
+# channels few. Batch normalisation, which brings each channel to mean 0 and variance 1 over a
+# batch, follows each convolution of the modules.
 
 # sphinx_gallery_thumbnail_number = 2
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -46,7 +45,8 @@ modules = network(
 )
 for row in modules.summary((1, 8, 8)).rows:
     if row.multiply_adds:
-        print(f"{row.name:18}{row.out_shape!s:12}{row.multiply_adds:9,} multiplications")
+        cost = f"{row.multiply_adds:9,} multiplications"
+        print(f"{row.name:18}{row.out_shape!s:12}{cost}")
 
 # %%
 # Three others to compare it with have the same channels in the same places, of one kernel size
@@ -79,11 +79,16 @@ nets = {
 for name, net in nets.items():
     wrong = int(np.sum(net.predict(images) != labels))
     cost = net.model_.summary((1, 8, 8))
-    print(f"{name:10}{cost.parameters:8,} parameters{cost.multiply_adds:11,} multiplications"
-          f"{wrong:4} of {len(labels)} wrong")  # fmt: skip
+    print(
+        f"{name:10}{cost.parameters:8,} parameters"
+        f"{cost.multiply_adds:11,} multiplications"
+        f"{wrong:4} of {len(labels)} wrong"
+    )
 
 accuracy = {name: net.score(images, labels) for name, net in nets.items()}
-parameters = {name: model.summary((1, 8, 8)).parameters for name, model in networks.items()}
+parameters = {
+    name: model.summary((1, 8, 8)).parameters for name, model in networks.items()
+}
 assert min(accuracy["Inception"], accuracy["3x3"], accuracy["5x5"]) > 0.95
 assert parameters == {"Inception": 13_730, "1x1": 5_050, "3x3": 35_770, "5x5": 97_210}
 
@@ -98,8 +103,8 @@ ax.set(xlim=(3_000, 200_000), ylim=(0, 1.2 * max(errors.values())))
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# With kernels of 1x1 alone, all but the first layer see no neighbours. The other three are close
-# together, and a few digits more or less are chance: what differs for certain is the cost.
+# With kernels of 1x1 alone, all convolutions but the first see no neighbours. The other three are
+# close together, and a few digits more or less are chance: what differs for certain is the cost.
 # Inception has three eighths of the parameters that 3x3 kernels have, and a seventh of those of
 # 5x5.
 
@@ -116,7 +121,12 @@ assert parameters["Inception"] < 0.15 * parameters["5x5"]
 net = nets["Inception"]
 image = images[np.argmax(labels == 3)][None] / np.float32(255)
 found = inspection.features(net.model_, net.params_, image)
-branches = ("2.branch1.relu", "2.branch2.1.relu", "2.branch3.1.relu", "2.branch4.1.relu")
+branches = (
+    "2.branch1.relu",
+    "2.branch2.1.relu",
+    "2.branch3.1.relu",
+    "2.branch4.1.relu",
+)
 plots.network_features({name: found[name] for name in branches})
 
 # %%

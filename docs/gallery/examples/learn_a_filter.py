@@ -15,8 +15,6 @@ loss on its way down.
 # nothing is left where the picture is even from top to bottom.
 
 # sphinx_gallery_thumbnail_number = 2
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -35,9 +33,9 @@ assert target.shape == (1, 1, 62, 62)
 # Gradient descent
 # ----------------
 #
-# The loss is the sum of the squared errors by 2m, for m pixels, so its gradient with respect to the
-# output is error/m. The pull of the convolution turns that into the gradient of the kernel. The
-# rate is 0.5, and it ends where the loss is below 1e-7.
+# The loss is the sum of the squared errors divided by 2m, for m pixels, so its gradient with
+# respect to the output is error/m. The pull of the convolution turns that into the gradient of the
+# kernel. The rate is 0.5, and it ends where the loss is below 1e-7.
 
 w = start = 0.1 * xpcnn.random.normal(xpcnn.random.key(0), (1, 1, 3, 3))
 losses = []
@@ -49,7 +47,8 @@ while not losses or losses[-1] >= 1e-7:
     assert len(losses) < 10_000
 
 np.testing.assert_allclose(w[0, 0], true, rtol=0, atol=1e-2)
-print(f"{len(losses):,} steps, loss {losses[-1]:.2e}, largest error {np.abs(w - true).max():.4f}")
+off = np.abs(w - true).max()
+print(f"{len(losses):,} steps, loss {losses[-1]:.2e}, largest error {off:.4f}")
 
 # %%
 # The kernel that was learned is the filter, to less than 0.01 in each entry:
@@ -66,7 +65,11 @@ learned = ops.conv2d(x, w)
 np.testing.assert_allclose(learned, target, rtol=0, atol=1e-2)
 
 figure, axes = plt.subplots(1, 3, figsize=(8, 3.1), layout="constrained")
-shown = (("picture", picture), ("target", target[0, 0]), ("by the learned kernel", learned[0, 0]))
+shown = (
+    ("picture", picture),
+    ("target", target[0, 0]),
+    ("by the learned kernel", learned[0, 0]),
+)
 for ax, (title, image) in zip(axes, shown, strict=True):
     ax.imshow(image, cmap="gray")
     ax.set_title(title)

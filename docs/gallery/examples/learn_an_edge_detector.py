@@ -14,8 +14,6 @@ see every number of the image and of the kernel on its way.
 # neighbour is 1 where white turns black, -1 where black turns white, and 0 elsewhere.
 
 # sphinx_gallery_thumbnail_number = 2
-from __future__ import annotations
-
 import itertools
 
 import matplotlib.pyplot as plt
@@ -32,7 +30,10 @@ detector = np.array([[1.0, -1.0]])
 edges = ops.conv2d(x, detector[None, None])
 np.testing.assert_array_equal(edges[0, 0], np.tile([0, 1, 0, 0, 0, -1, 0], (6, 1)))
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained", width_ratios=(8, 2, 7))
+widths = (8, 2, 7)
+figure, axes = plt.subplots(
+    1, 3, figsize=(9, 3), layout="constrained", width_ratios=widths
+)
 plots.numbers(image, title="image", ax=axes[0])
 plots.numbers(detector, title="kernel", ax=axes[1])
 plots.numbers(edges[0, 0], title="edges", ax=axes[2])
@@ -50,6 +51,7 @@ for _ in range(10):
     losses.append(float(np.sum((y - edges) ** 2)))
     w = w - 3e-2 * pull(2 * (y - edges))[1]
     weights.append(w[0, 0, 0])
+losses.append(float(np.sum((ops.conv2d(x, w) - edges) ** 2)))  # of the last weights
 
 assert all(later < earlier for earlier, later in itertools.pairwise(losses))
 assert losses[-1] < 1.0
@@ -67,7 +69,7 @@ lines = left.plot(weights, "o-", label=["left weight", "right weight"])
 left.legend(loc="center right")
 left.set(xlabel="step", title="the kernel (dotted: the detector)")
 right.set(xlabel="step", title="the sum of squared errors", yscale="log")
-line = right.plot(range(1, 11), losses, "o-", color="black")
+line = right.plot(losses, "o-", color="black")
 
 # %%
 # A row of the output, at the start, after three steps and in the end:

@@ -16,8 +16,6 @@ in a picture it finds which of them.
 # to test with.
 
 # sphinx_gallery_thumbnail_number = 4
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 
@@ -29,7 +27,15 @@ import skimage.data
 import xpcnn
 from xpcnn import inspection, plots
 from xpcnn.io import read_image
-from xpcnn.layers import BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d, ReLU, Sequential
+from xpcnn.layers import (
+    BatchNorm,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
 from xpcnn.optim import Adam, Cosine
 
 photos = {name: getattr(skimage.data, name)() for name in ("brick", "grass", "gravel")}
@@ -86,7 +92,7 @@ model = Sequential(
 EPOCHS = 8
 net = xpcnn.Classifier(
     model,
-    optimizer=Adam(Cosine(0.005, steps=18 * EPOCHS)),  # 576 pictures are 18 batches of 32
+    optimizer=Adam(Cosine(0.005, steps=18 * EPOCHS)),  # 18 batches of 32 are 576
     augment=xpcnn.data.Flip(),
     batch_size=32,
     label_names=data.classes,

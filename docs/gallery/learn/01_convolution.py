@@ -13,8 +13,6 @@ convolutional network is made of this operation, and learns what numbers to put 
 #
 # An image of 3x3 pixels and a kernel of 2x2 are enough to follow by hand.
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 from skimage.data import chelsea
@@ -28,8 +26,7 @@ plots.convolution(image, kernel)
 
 # %%
 # The kernel fits into the image at 2x2 places, so the result has 2x2 pixels. Below the figure
-# stands how the first of them is made. Write down the second, at the top right, before you read
-# on.
+# stands how the first of them is made. Find the four products that add up to the second, 11.
 #
 # In code, an array of images has four axes, (N, C, H, W): how many images, how many channels
 # (colours), height and width. Ours is one image with one channel. A kernel has four axes, too, of
@@ -51,8 +48,8 @@ plots.convolution(image, kernel, at=(1, 1))
 # The definition as a program
 # ---------------------------
 #
-# Two loops over the places say all of it. Libraries compute the same sums in a quicker order; it is
-# from this program that you can tell whether they are right.
+# Two loops over the places say all of it. Libraries compute the same sums in a quicker order; this
+# program tells whether they are right.
 
 
 def slide(image, kernel):
@@ -89,12 +86,13 @@ plots.convolution(plane, np.ones((3, 3)))
 # ``ops.convolve`` are these two, on plain matrices.
 
 turning = np.array([[0, 1], [2, 3]])
-correlated = ops.correlate(np.arange(9).reshape(3, 3), turning, "valid")
-convolved = ops.convolve(np.arange(9).reshape(3, 3), turning, "valid")
+nine = np.arange(9).reshape(3, 3)
+correlated = ops.correlate(nine, turning, "valid")
+convolved = ops.convolve(nine, turning, "valid")
 turned = turning[::-1, ::-1]
 
 assert correlated.tolist() == [[19, 25], [37, 43]]
-assert convolved.tolist() == ops.correlate(np.arange(9).reshape(3, 3), turned, "valid").tolist()
+assert np.array_equal(convolved, ops.correlate(nine, turned, "valid"))
 
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.6), layout="constrained")
 for ax, title, matrix in zip(
@@ -134,9 +132,10 @@ np.testing.assert_allclose(total.sum(), 1)
 
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 points = np.arange(2, 13)
+ax.set(xlabel="sum of two dice", xticks=points)
+ax.set(ylabel="chance, in 36ths", ylim=(0, 6.8))
 bars = ax.bar(points, total * 36, color=["C1" if n == 4 else "C0" for n in points])
-ax.bar_label(bars, fmt="%.0f")
-ax.set(xlabel="sum of two dice", ylabel="chance, in 36ths", xticks=points, ylim=(0, 6.8))
+labels = ax.bar_label(bars, fmt="%.0f")
 
 # %%
 # What kernels see

@@ -14,8 +14,6 @@ there are more: what each kernel of a layer finds is a plane of its own. All the
 # The array of a photograph is (C, H, W): channels, height, width. A batch of N of them is (N, C,
 # H, W).
 
-from __future__ import annotations
-
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -56,7 +54,6 @@ y = ops.conv2d(x, w)
 assert y.shape == (1, 1, 2, 2)
 assert np.array_equal(y, sum(parts))
 
-# sphinx_gallery_thumbnail_number = 2
 plots.convolution(x[0], w[0])
 
 # %%
@@ -72,7 +69,9 @@ redness = np.array([1.0, -0.5, -0.5], np.float32).reshape(1, 3, 1, 1)
 mixed = ops.conv2d(pixels, np.concatenate([grey, redness]))
 
 assert mixed.shape == (1, 2, 300, 451)
-np.testing.assert_allclose(mixed[0, 0], np.tensordot(grey[0, :, 0, 0], pixels[0], 1), rtol=1e-5)
+by_hand = np.tensordot(grey[0, :, 0, 0], pixels[0], 1)
+np.testing.assert_allclose(mixed[0, 0], by_hand, rtol=1e-5)
+# sphinx_gallery_thumbnail_number = 3
 show(mixed[0], ["grey", "redder than green and blue"], height=3.2)
 
 # %%
@@ -145,6 +144,8 @@ except ValueError as error:
     print(fill(str(error), 80))
 
 # %%
+# (G is the number of *groups* that the channels may be parted into; here it is 1.)
+#
 # Where the channels lie
 # ----------------------
 #
@@ -171,7 +172,7 @@ np.testing.assert_allclose(y, first.transpose(0, 2, 3, 1), rtol=1e-6)
 # ----------------
 #
 # - A filter has a kernel for each input channel; the results are added.
-# - As many filters, so many output channels.
+# - There are as many output channels as filters.
 # - The bias is one number for each output channel.
 # - Weights are (O, C, KH, KW), images (N, C, H, W).
 #

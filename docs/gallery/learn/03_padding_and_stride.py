@@ -20,8 +20,6 @@ both, you choose the size of what comes out.
 # it goes in steps of s; and the place where it begins counts, too. That last one is forgotten
 # easily.
 
-from __future__ import annotations
-
 import itertools
 from math import ceil
 from textwrap import fill
@@ -48,7 +46,8 @@ for i, k, s, p in itertools.product(range(5, 12), range(1, 6), (1, 2, 3), (0, 1,
     assert size(i, k, s, p) == out_size(i, k, s, 2 * p)
 
 for i, k, s, p in ((28, 5, 1, 0), (28, 5, 1, 2), (28, 5, 2, 0), (224, 7, 2, 3)):
-    print(f"{i:3} pixels, kernel {k}, stride {s}, {p} on each side: {size(i, k, s, p):3} results")
+    o = size(i, k, s, p)
+    print(f"{i:3} pixels, kernel {k}, stride {s}, {p} on each side: {o:3} results")
 
 # %%
 # Padding
@@ -104,7 +103,7 @@ assert np.array_equal(y, everywhere[:, :, ::3, ::2])
 # --------------
 #
 # Two paddings have names. ``"valid"`` is none. ``"same"`` is as much as it takes for ceil(i / s)
-# results, which at stride 1 is the size of the image. Where that is an odd number, the odd zero
+# results, which at stride 1 is the size of the image. Where the number of zeros is odd, the odd one
 # comes last.
 #
 # .. math::
@@ -212,7 +211,8 @@ print(y[0, :, :, 0])
 #
 # One number after one convolution depends on k x k pixels: its *receptive field*. After a second
 # convolution it is larger. Two kernels of 2x2, one after the other, see 3x3 pixels, and the
-# gradient shows them, with the number of ways from each pixel to the output:
+# gradient shows them, with the number of ways from each pixel to the output. (``xpcnn.vjp`` gives a
+# result and a function that takes gradients back through it; :doc:`05_gradient` tells how.)
 
 ones = np.ones((1, 1, 2, 2))
 middle, pull_first = xpcnn.vjp(ops.conv2d, np.ones((1, 1, 3, 3)), ones)
@@ -242,6 +242,8 @@ for layer, row in zip(model.layers, model.summary((1, 28, 28)).rows, strict=True
     print(f"{kind:10} sees {field:2} x {field:<2} pixels; neighbours lie {step} apart")
 
 # %%
+# The same drawn: in the 28x28 image, what one output in the middle sees after the layers 0, 2, 3, 5
+# and 6 (a ReLU changes nothing).
 
 plots.receptive_field(model, (1, 28, 28))
 

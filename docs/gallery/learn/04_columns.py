@@ -14,8 +14,6 @@ or im2col.
 # Take what the kernel covers at its first place, and write it down as a column; then the second
 # place, and so on. ``ops.unfold`` does that.
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -125,7 +123,8 @@ for stride, padding in ((1, 0), (1, 1), (2, 1), (3, 2)):
     columns = ops.unfold(x, 3, stride, padding)
     product = (w.reshape(4, 27) @ columns + b[:, None]).reshape(loops.shape)
     np.testing.assert_allclose(product, loops, rtol=0, atol=1e-7)
-    np.testing.assert_allclose(ops.conv2d(x, w, b, stride, padding), loops, rtol=0, atol=1e-7)
+    y = ops.conv2d(x, w, b, stride, padding)
+    np.testing.assert_allclose(y, loops, rtol=0, atol=1e-7)
 
 # %%
 # What it costs
@@ -155,15 +154,17 @@ plots.numbers(covered[0, 0])
 # %%
 # Folding is not the inverse of unfolding, it is its *adjoint*: the matrix of the one is the
 # transposed matrix of the other. That makes it what gradients are made of. If y = W columns(x),
-# then the gradient of x is fold(W transposed times the gradient of y). The next page derives the
-# same without columns.
+# then the gradient of x is fold(W transposed times the gradient of y). The :doc:`next page
+# <05_gradient>` derives the same without columns, and tells of ``xpcnn.vjp``, which gives a result
+# and a function that takes gradients back through it.
 
 dy = random.standard_normal((8, 4, 28, 28))
 _, pull = xpcnn.vjp(ops.conv2d, x, w, b, padding=1)
 dx, dw, db = pull(dy)
 
 flat = dy.reshape(8, 4, 784)
-by_columns = ops.fold(w.reshape(4, 27).T @ flat, output_size=28, kernel_size=3, padding=1)
+back = w.reshape(4, 27).T @ flat
+by_columns = ops.fold(back, output_size=28, kernel_size=3, padding=1)
 np.testing.assert_allclose(dx, by_columns, rtol=0, atol=1e-10)
 
 weights = sum(flat[n] @ columns[n].T for n in range(8)).reshape(w.shape)

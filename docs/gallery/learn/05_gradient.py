@@ -31,8 +31,6 @@ a pencil.
 # correlated with the kernel *turned by half a turn*. (Not with the transposed kernel, as a text has
 # it: turned upside down *and* left to right.)
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -62,7 +60,8 @@ assert dx[0, 0, 1, 1] == 1 * 0 + 2 * 1 + 3 * 2 + 4 * 3
 turned = w[:, :, ::-1, ::-1]
 assert np.array_equal(ops.conv2d(delta, turned, padding=1), dx)
 
-plots.convolution(delta[0, 0], turned[0, 0], padding=1, at=(1, 1))
+names = ("delta", "turned kernel", "dx")
+plots.convolution(delta[0, 0], turned[0, 0], padding=1, at=(1, 1), names=names)
 
 # %%
 # Sizes come out right by themselves. An image of 10x8 and a kernel of 5x5 give 6x4; delta has
@@ -90,7 +89,7 @@ np.testing.assert_allclose(pull(back)[0], again, rtol=0, atol=1e-12)
 # That is the image, correlated with delta, which is now the kernel:
 
 assert np.array_equal(ops.conv2d(x, delta), dw)
-plots.convolution(x[0, 0], delta[0, 0])
+plots.convolution(x[0, 0], delta[0, 0], names=("image", "delta", "dw"))
 
 # %%
 # The bias is added to every output, so its gradient is the sum of delta.
@@ -116,7 +115,10 @@ small = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
 wide = insert_zeros(small, (2, 2))
 around = ops.pad(wide, (2, 2, 2, 2))
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 4), layout="constrained", width_ratios=(3, 5, 9))
+widths = (3, 5, 9)
+figure, axes = plt.subplots(
+    1, 3, figsize=(9, 4), layout="constrained", width_ratios=widths
+)
 plots.numbers(small[0, 0], title="delta", ax=axes[0])
 plots.numbers(wide[0, 0], title="stride 2: zeros between", ax=axes[1])
 plots.numbers(around[0, 0], title="kernel 3x3: two zeros around", ax=axes[2])
@@ -158,18 +160,20 @@ def backward_by_loops(x, delta, w, stride, padding):
 
 
 for stride, padding in (((1, 1), (0, 0)), ((2, 2), (1, 1)), ((2, 3), (1, 2))):
-    size = [6 * s + 3 - 2 * p for s, p in zip(stride, padding, strict=True)]  # leaves no rest
+    # sizes that leave no rest
+    size = [6 * s + 3 - 2 * p for s, p in zip(stride, padding, strict=True)]
     x, w = random.standard_normal((2, 3, *size)), random.standard_normal((4, 3, 3, 3))
     y, pull = xpcnn.vjp(ops.conv2d, x, w, stride=stride, padding=padding, exact=True)
     delta = random.standard_normal(y.shape)
     dx, dw, _ = pull(delta)
-    np.testing.assert_allclose(dx, backward(delta, w, stride, padding), rtol=0, atol=1e-10)
+    by_rule = backward(delta, w, stride, padding)
+    np.testing.assert_allclose(dx, by_rule, rtol=0, atol=1e-10)
     looped_dx, looped_dw = backward_by_loops(x, delta, w, stride, padding)
     np.testing.assert_allclose(dx, looped_dx, rtol=0, atol=1e-10)
     np.testing.assert_allclose(dw, looped_dw, rtol=0, atol=1e-10)
 
 # %%
-# The loop above asks for sizes that the stride divides (``exact=True``), for else the inserted
+# The check above asks for sizes that the stride divides (``exact=True``), for else the inserted
 # zeros lack some at the end: pixels that no window read have the gradient 0. xpcnn's own rule
 # knows that.
 #
@@ -222,7 +226,8 @@ for number, name in enumerate(("x", "w", "b")):
     )
     error = np.abs(checked - gradients[number]).max()
     assert error < 1e-7
-    print(f"d{name}: largest gradient {np.abs(checked).max():5.1f}, largest error below 1e-7")
+    largest = np.abs(checked).max()
+    print(f"d{name}: largest gradient {largest:5.1f}, largest error below 1e-7")
 
 # %%
 # A second check needs no small step. A convolution is linear in x and in w, so its gradient is
@@ -231,7 +236,8 @@ for number, name in enumerate(("x", "w", "b")):
 delta = random.standard_normal(y.shape)
 y, pull = xpcnn.vjp(ops.conv2d, x, w, **options)
 dx, dw, _ = pull(delta)
-np.testing.assert_allclose([np.sum(x * dx), np.sum(w * dw)], np.sum(y * delta), rtol=1e-12)
+back = [np.sum(x * dx), np.sum(w * dw)]
+np.testing.assert_allclose(back, np.sum(y * delta), rtol=1e-12)
 
 # %%
 # What to remember

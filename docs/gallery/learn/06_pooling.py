@@ -13,8 +13,6 @@ smaller, and it matters less where exactly things are.
 #
 # A window of 2x2 moves by 2, so that no two windows meet. Each gives one number:
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -29,6 +27,7 @@ largest, mean = ops.max_pool2d(x, 2), ops.avg_pool2d(x, 2)
 assert largest[0, 0].tolist() == [[10, 12], [21, 23]]
 assert mean[0, 0].tolist() == [[5.5, 7.75], [17.25, 13]]
 
+# sphinx_gallery_thumbnail_number = 1
 figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
 plots.numbers(plane, title="image", ax=axes[0])
 plots.numbers(largest[0, 0], title="the largest of each 2x2", ax=axes[1])
@@ -103,7 +102,12 @@ _, pull_largest = xpcnn.vjp(ops.max_pool2d, x, 2)
 _, pull_mean = xpcnn.vjp(ops.avg_pool2d, x, 2)
 to_largest, to_all = pull_largest(delta)[0], pull_mean(delta)[0]
 
-assert to_largest[0, 0].tolist() == [[1, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0], [0, 3, 4, 0]]
+assert to_largest[0, 0].tolist() == [
+    [1, 0, 0, 0],
+    [0, 0, 2, 0],
+    [0, 0, 0, 0],
+    [0, 3, 4, 0],
+]
 assert np.array_equal(to_all[0, 0], np.kron(delta[0, 0] / 4, np.ones((2, 2))))
 
 figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
@@ -114,7 +118,6 @@ plots.numbers(to_all[0, 0], title="to all alike", ax=axes[2])
 # %%
 # The same with a delta of ones, drawn where it goes:
 
-# sphinx_gallery_thumbnail_number = 4
 plots.pooling(plane, 2)
 
 # %%

@@ -17,8 +17,6 @@ digits, what it keeps of an image in each layer, and how its weights are saved.
 # each digit.
 
 # sphinx_gallery_thumbnail_number = 5
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 
@@ -50,7 +48,8 @@ def classic(weight_init):
 digits = xpcnn.data.digits()
 summary = classic("he_normal").summary((1, 8, 8))
 for row in summary.rows:
-    print(f"{row.name}  {row.layer.split('(')[0]:10} {row.out_shape!s:12}{row.parameters:6,}")
+    kind = row.layer.split("(")[0]
+    print(f"{row.name:2} {kind:10} {row.out_shape!s:12}{row.parameters:6,}")
 assert summary.parameters == 40 + 222 + 800 + 330
 
 # %%
@@ -68,10 +67,12 @@ assert summary.parameters == 40 + 222 + 800 + 330
 signal = random.normal(random.key(0), (64, 256)).astype(np.float32)
 sizes = {}
 for rule, name in (("xavier_normal", "Xavier"), ("he_normal", "MSRA")):
-    stack = layers.Sequential(*[layers.Linear(256, weight_init=rule), layers.ReLU()] * 20)
+    pair = [layers.Linear(256, weight_init=rule), layers.ReLU()]
+    stack = layers.Sequential(*pair * 20)
     params, _ = stack.init(random.key(1), (256,))
     outputs = inspection.features(stack, params, signal)
-    sizes[name] = [float(np.sqrt(np.mean(outputs[str(i)] ** 2))) for i in range(1, 40, 2)]
+    squares = [np.mean(outputs[str(i)] ** 2) for i in range(1, 40, 2)]
+    sizes[name] = [float(np.sqrt(square)) for square in squares]
 
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 for name, line in sizes.items():
@@ -83,8 +84,8 @@ assert 0.3 < sizes["MSRA"][-1] < 3
 assert sizes["Xavier"][-1] < 0.01
 
 # %%
-# With Xavier's rule each ReLU halves the mean square, and after twenty layers a thousandth is left.
-# With MSRA's it stays. In a network as small as ours both do.
+# With Xavier's rule each ReLU halves the mean square: after twenty layers a millionth of it is
+# left, a thousandth of its root. With MSRA's it stays. In a network as small as ours both do.
 #
 # Softmax and cross-entropy
 # -------------------------
@@ -109,7 +110,8 @@ np.testing.assert_allclose(loss, ops.cross_entropy(logits, one_hot))
 np.testing.assert_allclose(pull(1.0)[0], (p - one_hot) / 2)
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.2), layout="constrained")
-for ax, matrix, title in zip(axes, (p, one_hot, p - one_hot), ("p", "y", "p - y"), strict=True):
+shown = {"p": p, "y": one_hot, "p - y": p - one_hot}
+for ax, (title, matrix) in zip(axes, shown.items(), strict=True):
     plots.numbers(matrix, title=title, ax=ax)
 
 # %%
@@ -137,8 +139,8 @@ np.testing.assert_array_equal(drop({}, twos), twos)
 # becomes ten times faster, and where they change their sign they cancel. So a tenth of the rate
 # does.
 #
-# Both rules for the weights with both, five epochs each, on 1,438 digits. The other 359 tell the
-# accuracy.
+# Both rules for the weights with both, five *epochs*, or passes over all images, each, on 1,438
+# digits. The other 359 tell the accuracy.
 
 runs = {}
 for rule, start in (("xavier_normal", "Xavier"), ("he_normal", "MSRA")):
@@ -146,7 +148,8 @@ for rule, start in (("xavier_normal", "Xavier"), ("he_normal", "MSRA")):
         net = xpcnn.Classifier(
             classic(rule), optimizer=optimizer, batch_size=32, device="cpu", seed=0
         )
-        runs[f"{start}, {name}"] = net.fit(*digits.train, epochs=5, validation=digits.test)
+        net.fit(*digits.train, epochs=5, validation=digits.test)
+        runs[f"{start}, {name}"] = net
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for (name, net), color in zip(runs.items(), ("C0", "C0", "C1", "C1"), strict=True):
@@ -174,10 +177,13 @@ net = runs["MSRA, momentum"]
 plots.kernels(net.params_["0"]["weight"])
 
 # %%
+# In the maps, dark is low and bright is high; after ReLU dark is zero, and one of the four kernels
+# finds nothing in this digit.
 
 image = digits.test[0][:1].astype(np.float32) / 255
 maps = inspection.features(net.model_, net.params_, image)
 assert list(maps) == [row.name for row in summary.rows]
+assert np.count_nonzero(maps["1"][0].max(axis=(1, 2)) == 0) == 1
 plots.network_features(maps)
 
 # %%
@@ -196,7 +202,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 images = digits.test[0]
 np.testing.assert_array_equal(again.predict_proba(images), net.predict_proba(images))
-np.testing.assert_array_equal(net.model_(weights, image), net.model_(net.params_, image))
+logits = net.model_(net.params_, image)
+np.testing.assert_array_equal(net.model_(weights, image), logits)
 print(", ".join(tree.flatten(weights)))
 
 # %%
@@ -211,7 +218,8 @@ large = models.convnet().summary((1, 28, 28))
 assert large.parameters == 1_663_370
 for row in large.rows:
     if row.parameters:
-        print(f"{row.name}  {row.layer.split('(')[0]:10} {row.out_shape!s:14}{row.parameters:10,}")
+        kind = row.layer.split("(")[0]
+        print(f"{row.name:3} {kind:10} {row.out_shape!s:14}{row.parameters:10,}")
 assert large.rows[7].parameters == (64 * 7 * 7 + 1) * 512 == 1_606_144
 
 # %%
@@ -221,12 +229,12 @@ assert large.rows[7].parameters == (64 * 7 * 7 + 1) * 512 == 1_606_144
 # - Convolutions find features, pooling makes maps smaller, linear layers decide.
 # - Weights begin at random, with a variance of 2/fan-in where ReLU follows.
 # - The gradient of softmax with cross-entropy is p - y.
-# - Momentum steps by an average of the gradients, so its rate must be smaller.
+# - Momentum steps by a decaying sum of the gradients, up to ten times one of them, so its rate must
+#   be smaller.
 # - Convolutions hold few of the parameters, and do most of the work.
 #
 # The real thing: ``classic`` and ``convnet`` are in ``xpcnn/models/lenet.py``, ``cross_entropy`` in
 # ``xpcnn/ops/loss.py``, the rules for weights in ``xpcnn/layers/initializers.py``, ``SGD`` in
-# ``xpcnn/optim/sgd.py``. A network like the large one learns garments in
-# :doc:`/examples/fashion_mnist`.
+# ``xpcnn/optim/sgd.py``. The large one learns garments in :doc:`/examples/fashion_mnist`.
 #
 # Next: :doc:`08_parameter_sharing`.

@@ -18,8 +18,6 @@ all.
 # geometry and a filter of its own for each place.
 
 # sphinx_gallery_thumbnail_number = 3
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -72,7 +70,8 @@ assert with_sharing.multiply_adds == without.multiply_adds == 14 * 14 * 20 * 8 *
 #
 # Move what is in the image, and what a convolution finds moves along: it is *equivariant* under
 # translation. Here is a cross, then the same cross three pixels further on, and the two layers'
-# answers to both, with one 3x3 filter of random numbers and as many as there are places.
+# answers to both (red positive, blue negative), with one 3x3 filter of random numbers and as many
+# as there are places.
 
 cross = np.zeros((1, 1, 12, 12), np.float32)
 cross[0, 0, 2:7, 4] = cross[0, 0, 4, 2:7] = 1
@@ -80,12 +79,13 @@ moved = np.roll(cross, (3, 3), axis=(2, 3))
 
 figure, axes = plt.subplots(2, 3, figsize=(7.5, 5), layout="constrained")
 answers = {}
-for column, layer in enumerate((layers.Conv2d(1, 3), layers.LocallyConnected2d(1, 3)), start=1):
+pair = layers.Conv2d(1, 3), layers.LocallyConnected2d(1, 3)
+for column, layer in enumerate(pair, start=1):
     params, _ = layer.init(random.key(4), (1, 12, 12))
     answers[column] = [layer(params, image) for image in (cross, moved)]
     for row, answer in enumerate(answers[column]):
         bound = np.abs(answer).max()
-        axes[row, column].imshow(answer[0, 0], cmap="RdBu", vmin=-bound, vmax=bound)
+        axes[row, column].imshow(answer[0, 0], cmap="RdBu_r", vmin=-bound, vmax=bound)
 for ax, image in zip(axes[:, 0], (cross, moved), strict=True):
     ax.imshow(image[0, 0], cmap="gray")
 for ax, title in zip(axes[0], ("image", "Conv2d", "LocallyConnected2d"), strict=True):
@@ -98,9 +98,12 @@ for ax in axes.flat:
 # nothing to do with the first one: it would have to learn the cross anew at each place.
 
 before, after = answers[1]
-np.testing.assert_allclose(np.roll(before, (3, 3), axis=(2, 3)), after, rtol=0, atol=1e-6)
+expected = np.roll(before, (3, 3), axis=(2, 3))
+np.testing.assert_allclose(after, expected, rtol=0, atol=1e-6)
+
 before, after = answers[2]
-assert np.abs(np.roll(before, (3, 3), axis=(2, 3)) - after).max() > 0.5
+expected = np.roll(before, (3, 3), axis=(2, 3))
+assert np.abs(after - expected).max() > 0.5
 
 # %%
 # Learned here, known there
@@ -109,14 +112,14 @@ assert np.abs(np.roll(before, (3, 3), axis=(2, 3)) - after).max() > 0.5
 # Two patterns, an upright cross and an oblique one, lie somewhere in noise. Two small networks
 # learn to tell them apart: eight filters, the maximum of each over all places, and a linear layer.
 # They differ in their first layer alone. They train on patterns whose corner lies in one of the
-# four left columns.
+# four left columns, by ``Adam``, which is gradient descent with a rate of its own for each weight.
 
 PATTERNS = np.array([np.eye(5) + np.eye(5)[::-1] > 0, np.zeros((5, 5))], np.float32)
 PATTERNS[1, 2, :] = PATTERNS[1, :, 2] = 1
 
 
 def patterns_at(places, rng):
-    """An image 1x12x12 for each (row, column), one of the patterns there, and its label."""
+    """Images (1, 12, 12) with a pattern at each (row, column), and its label."""
     labels = rng.integers(0, 2, len(places))
     images = 0.2 * rng.standard_normal((len(places), 1, 12, 12)).astype(np.float32)
     for image, label, (row, column) in zip(images, labels, places, strict=True):
@@ -133,9 +136,15 @@ images, labels = patterns_at(everywhere, rng)
 accuracy = {}
 for layer in (layers.Conv2d(8, 3), layers.LocallyConnected2d(8, 3)):
     model = layers.Sequential(
-        layer, layers.ReLU(), layers.AdaptiveMaxPool2d(1), layers.Flatten(), layers.Linear(2)
+        layer,
+        layers.ReLU(),
+        layers.AdaptiveMaxPool2d(1),  # the maximum over all places
+        layers.Flatten(),
+        layers.Linear(2),
     )
-    net = xpcnn.Classifier(model, optimizer=Adam(0.01), epochs=10, batch_size=50, device="cpu")
+    net = xpcnn.Classifier(
+        model, optimizer=Adam(0.01), epochs=10, batch_size=50, device="cpu"
+    )
     right = net.fit(*train).predict(images) == labels
     accuracy[type(layer).__name__] = right.reshape(8, 8, 100).mean(axis=2)
 
@@ -147,7 +156,8 @@ figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.6), layout="constrained")
 for ax, (name, shares) in zip(axes, accuracy.items(), strict=True):
     drawn = ax.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     ax.axvline(3.5, color="black", linewidth=2)
-    ax.set(title=name, xlabel="column of the pattern", xticks=range(0, 8, 2), yticks=range(0, 8, 2))
+    ax.set(title=name, xlabel="column of the pattern")
+    ax.set(xticks=range(0, 8, 2), yticks=range(0, 8, 2))
 axes[0].set_ylabel("row of the pattern")
 bar = figure.colorbar(drawn, ax=axes, label="accuracy")
 

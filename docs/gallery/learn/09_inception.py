@@ -16,8 +16,6 @@ multiplications, and a module that has kernels of several sizes side by side.
 # makes a colour photograph grey:
 
 # sphinx_gallery_thumbnail_number = 3
-from __future__ import annotations
-
 import itertools
 
 import matplotlib.pyplot as plt
@@ -34,9 +32,8 @@ assert grey.shape == (1, 1, 300, 451)
 np.testing.assert_allclose(grey[0, 0], np.tensordot(weights, photo[0], 1))
 
 figure, axes = plt.subplots(1, 2, figsize=(7.5, 2.7), layout="constrained")
-for ax, image, title in zip(
-    axes, (np.moveaxis(photo[0], 0, -1), grey[0, 0]), ("3 channels", "1 channel"), strict=True
-):
+shown = {"3 channels": np.moveaxis(photo[0], 0, -1), "1 channel": grey[0, 0]}
+for ax, (title, image) in zip(axes, shown.items(), strict=True):
     ax.imshow(image, cmap="gray")
     ax.set_title(title)
     ax.set_axis_off()
@@ -57,12 +54,16 @@ assert without.multiply_adds == (28 * 28 * 32) * (5 * 5 * 192) == 120_422_400
 # Now a 1x1 convolution makes 16 channels of the 192 before, a *bottleneck*. What comes out has the
 # same shape.
 
-narrow = layers.Sequential(layers.Conv2d(16, 1), layers.ReLU(), layers.Conv2d(32, 5, **same))
+narrow = layers.Sequential(
+    layers.Conv2d(16, 1), layers.ReLU(), layers.Conv2d(32, 5, **same)
+)
 with_bottleneck = narrow.summary((192, 28, 28))
 by_hand = (28 * 28 * 16) * 192 + (28 * 28 * 32) * (5 * 5 * 16)
 assert with_bottleneck.multiply_adds == by_hand == 12_443_648
 assert without.rows[-1].out_shape == with_bottleneck.rows[-1].out_shape == (32, 28, 28)
-print(with_bottleneck)
+for row in with_bottleneck.rows:
+    cost = f"{row.parameters:8,} parameters{row.multiply_adds:12,} products"
+    print(f"{row.name:3}{row.out_shape!s:14}{cost}")
 
 # %%
 # That is a tenth. (You may read 1.2 million and 124 thousand somewhere for this very example: both
@@ -78,8 +79,8 @@ assert 0.1 < with_bottleneck.multiply_adds / without.multiply_adds < 0.11
 
 
 def multiplications(width):
-    bottleneck = layers.Sequential(layers.Conv2d(width, 1), layers.Conv2d(32, 5, **same))
-    return bottleneck.summary((192, 28, 28)).multiply_adds
+    pair = layers.Conv2d(width, 1), layers.Conv2d(32, 5, **same)
+    return layers.Sequential(*pair).summary((192, 28, 28)).multiply_adds
 
 
 assert multiplications(154) < without.multiply_adds < multiplications(155)
@@ -87,7 +88,8 @@ assert multiplications(154) < without.multiply_adds < multiplications(155)
 widths = (4, 16, 64, 128, 192)
 figure, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
 names = ["no bottleneck", *(f"{width} channels" for width in widths)]
-millions = [count / 1e6 for count in (without.multiply_adds, *map(multiplications, widths))]
+counts = [without.multiply_adds, *map(multiplications, widths)]
+millions = [count / 1e6 for count in counts]
 bars = ax.barh(names, millions, color=["gray"] + ["C0"] * len(widths))
 labels = ax.bar_label(bars, fmt="%.1f", padding=4)
 ax.set(xlim=(0, 165), xticks=[], title="millions of multiplications for an image")
@@ -123,8 +125,10 @@ np.testing.assert_array_equal(module(params, x), np.concatenate(parts, axis=1))
 dy = random.normal(random.key(1), (1, *out_shape))
 _, dx = module.vjp(params, x)[1](dy)
 shares = np.split(dy, np.cumsum([4, 6]), axis=1)
-sent = [layer.vjp(params[name], x)[1](share)[1]
-        for (name, layer), share in zip(module.children, shares, strict=True)]  # fmt: skip
+sent = [
+    layer.vjp(params[name], x)[1](share)[1]
+    for (name, layer), share in zip(module.children, shares, strict=True)
+]
 np.testing.assert_allclose(dx, sum(sent), rtol=0, atol=1e-12)
 
 # %%
@@ -142,9 +146,9 @@ assert inception.plan(in_shape)[1] == (64 + 128 + 32 + 32, 28, 28)
 
 
 def box(x, y, text, color, width=0.8):
-    shape = FancyBboxPatch((x - width / 2, y - 0.18), width, 0.36, boxstyle="round,pad=0.03",
-                           facecolor=color, edgecolor="black", linewidth=0.8)  # fmt: skip
-    ax.add_patch(shape)
+    corner = x - width / 2, y - 0.18
+    look = {"facecolor": color, "edgecolor": "black", "linewidth": 0.8}
+    ax.add_patch(FancyBboxPatch(corner, width, 0.36, boxstyle="round,pad=0.03", **look))
     ax.text(x, y, text, ha="center", va="center", fontsize="small")
 
 
@@ -173,7 +177,8 @@ ax.set_axis_off()
 
 for row in summary.rows:
     if row.multiply_adds:
-        print(f"{row.name:15}{row.parameters:8,} parameters{row.multiply_adds:12,} products")
+        cost = f"{row.parameters:8,} parameters{row.multiply_adds:12,} products"
+        print(f"{row.name:15}{cost}")
 
 # %%
 # Without bottlenecks, and with the pool's channels handed on as they are, the same kernels cost
@@ -191,7 +196,8 @@ print(f"{costs[0]:,} multiplications with bottlenecks, {costs[1]:,} without")
 #
 # - A 1x1 convolution mixes channels, pixel by pixel, by one product of matrices.
 # - A convolution multiplies H * W * O * KH * KW * C times, for H*W places and O filters.
-# - Few channels before a large kernel, a bottleneck, take a tenth of its multiplications.
+# - Few channels before a large kernel, a bottleneck, can save most of its multiplications (here
+#   nine tenths).
 # - ``Branches`` puts layers side by side; an Inception module has one kernel size in each.
 #
 # The real thing: ``Branches`` is in ``xpcnn/layers/branches.py``, ``inception`` and GoogLeNet in

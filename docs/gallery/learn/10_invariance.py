@@ -16,8 +16,6 @@ by themselves, how little that is, and what it is worth to show the network chan
 # changes of size. xpcnn has such changes as *steps*: a step is called with a key, which decides all
 # that is random, and a batch of images (N, C, H, W).
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -30,8 +28,9 @@ digits = data.digits()
 
 
 def framed(images):
-    """Digits of 8x8 pixels as 16x16, in the middle of 24x24: with room around them to move."""
-    images = ops.interpolate((images / 255).astype(np.float32), scale_factor=2, mode="bilinear")
+    """Digits of 8x8 pixels as 16x16, with room around them to move: 24x24 in all."""
+    images = (images / 255).astype(np.float32)
+    images = ops.interpolate(images, scale_factor=2, mode="bilinear")
     return ops.pad(images, (4, 4, 4, 4))
 
 
@@ -60,6 +59,11 @@ for number, (row, name) in enumerate(zip(axes, steps, strict=True)):
 figure.suptitle("A digit as it is, and what eight draws make of it")
 
 # %%
+# ``Shift(0.2)`` moves by up to a fifth of the height and width, ``Rotate(40)`` turns by up to 40
+# degrees, ``Scale(1.5)`` changes the size by a factor of 1/1.5 to 1.5, ``Flip()`` mirrors half of
+# the images, ``Crop(4)`` cuts the image out of one padded by 4, ``Colour(0.5)`` changes
+# brightness by a factor of 0.5 to 1.5 and contrast by 0.8 to 1.2, ``CutOut(0.3)`` blanks a square.
+#
 # Not every change leaves a label true. A flipped 5 is no digit, and a 6 turned by 180 degrees is a
 # 9: ``Flip`` is for cats, and large turns are for what has no upright.
 #
@@ -78,7 +82,8 @@ def shifted(images, right):
 kernel = np.asarray([[[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]]], np.float32)
 image = five[None]
 found = ops.conv2d(image, kernel, padding=1)
-assert np.array_equal(ops.conv2d(shifted(image, 3), kernel, padding=1), shifted(found, 3))
+found_later = ops.conv2d(shifted(image, 3), kernel, padding=1)
+assert np.array_equal(found_later, shifted(found, 3))
 
 # %%
 # That is half of what is wanted. What was found is found elsewhere, and the linear layers after it
@@ -87,36 +92,9 @@ assert np.array_equal(ops.conv2d(shifted(image, 3), kernel, padding=1), shifted(
 # What pooling gives
 # ------------------
 #
-# A pool keeps the largest of each window, wherever in the window it lies. Here is an image of 4x4,
-# and the same moved to the right by one:
-
-plane = np.array([[10, 8, 9, 7], [2, 2, 12, 3], [20, 15, 8, 9], [13, 21, 23, 12]], np.float64)
-before = plane.reshape(1, 1, 4, 4)
-after = shifted(before, 1)
-pooled, moved = ops.max_pool2d(before, 2), ops.max_pool2d(after, 2)
-
-assert pooled[0, 0].tolist() == [[10, 12], [21, 23]]
-assert moved[0, 0].tolist() == [[10, 12], [20, 23]]
-
-figure, axes = plt.subplots(1, 4, figsize=(7.5, 2.25), layout="constrained")
-titles = ("image", "pooled", "moved by one", "pooled")
-for ax, numbers, title in zip(axes, (before, pooled, after, moved), titles, strict=True):
-    size = numbers.shape[-1]
-    ax.imshow(np.zeros((size, size)), cmap="gray_r", vmin=0, vmax=1)
-    for (i, j), number in np.ndenumerate(numbers[0, 0]):
-        other = title == "pooled" and number != pooled[0, 0, i, j]
-        look = {"color": "#D55E00", "weight": "bold"} if other else {}
-        ax.text(j, i, f"{number:.0f}", ha="center", va="center", **look)
-    ax.set_xticks(np.arange(size + 1) - 0.5, [])
-    ax.set_yticks(np.arange(size + 1) - 0.5, [])
-    ax.tick_params(length=0)
-    ax.grid(color="#bbbbbb")
-    ax.set_title(title)
-
-# %%
-# Three maxima stayed in their windows and are as they were; the 21 has left its window, and 20 is
-# the largest now. So a pool of 2 tolerates a shift by one pixel in part. Each further pool doubles
-# the distance, no more.
+# A pool keeps the largest of each window, wherever in the window it lies. On :doc:`06_pooling`, a
+# shift by one pixel left three of four maxima as they were. So a pool of 2 tolerates a shift by one
+# pixel in part. Each further pool doubles the distance, no more.
 #
 # Turns and changes of size get less. A stroke that is turned a little stays near where it was, and
 # pooling takes up some of that; an image that is half as large is pooled as often as before, and
@@ -126,9 +104,9 @@ for ax, numbers, title in zip(axes, (before, pooled, after, moved), titles, stri
 # ---------------------
 #
 # How much is that worth? Two networks, equal in their first weights, the order of their batches and
-# their steps. One learns from the digits as they are; the other's are shifted, turned and scaled
-# anew in every batch. Steps that move pixels are joined into one map, so an image is read once,
-# and is not blurred three times.
+# the number of their updates. One learns from the digits as they are; the other's are shifted,
+# turned and scaled anew in every batch. Steps that move pixels are joined into one map, so an image
+# is read once, and is not blurred three times.
 
 EPOCHS = 20
 changes = {
@@ -151,7 +129,11 @@ def network(classes):
 def trained(augment):
     rate = optim.OneCycle(0.01, steps=EPOCHS * -(-len(x) // 64))
     net = xpcnn.Classifier(
-        network, optimizer=optim.Adam(rate), epochs=EPOCHS, augment=augment, device="cpu"
+        network,
+        optimizer=optim.Adam(rate),
+        epochs=EPOCHS,
+        augment=augment,
+        device="cpu",
     )
     return net.fit(x, labels)
 
@@ -176,14 +158,17 @@ places = np.arange(len(tests))
 for offset, colour, (which, shares) in zip(
     (-0.2, 0.2), ("#0072B2", "#D55E00"), accuracy.items(), strict=True
 ):
-    bars = ax.bar(places + offset, shares, 0.38, color=colour, label=f"{which} augmentation")
+    named = {"color": colour, "label": f"{which} augmentation"}
+    bars = ax.bar(places + offset, shares, 0.38, **named)
     ax.bar_label(bars, [f"{share:.0%}" for share in shares])
 ax.set_xticks(places, tests)
 ax.set(ylabel="accuracy on test digits", ylim=(0, 1.15))
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(loc="upper center", ncols=2, frameon=False)
 
-without, augmented = (dict(zip(tests, shares, strict=True)) for shares in accuracy.values())
+without, augmented = (
+    dict(zip(tests, shares, strict=True)) for shares in accuracy.values()
+)
 assert without["as they are"] > 0.97 and augmented["as they are"] > 0.9
 for name in changes:
     assert augmented[name] > without[name] + 0.1
@@ -192,7 +177,7 @@ assert augmented["shifted"] > without["shifted"] + 0.4
 # %%
 # Without augmentation the network is a little better at digits in the middle, and lost elsewhere.
 # With it, accuracy is about the same whatever is done to the digits. There is a price: more to
-# learn in the same number of steps.
+# learn in as many updates.
 #
 # Pixel by pixel
 # --------------
@@ -202,10 +187,12 @@ assert augmented["shifted"] > without["shifted"] + 0.4
 # wrong about most of them.
 
 distances = range(7)
+# sphinx_gallery_thumbnail_number = 3
 figure, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 curves = {}
 for colour, (which, net) in zip(("#0072B2", "#D55E00"), networks.items(), strict=True):
-    curves[which] = [net.score(shifted(test_x, right), test_labels) for right in distances]
+    moved = [shifted(test_x, right) for right in distances]
+    curves[which] = [net.score(images, test_labels) for images in moved]
     ax.plot(distances, curves[which], "o-", color=colour)
     ax.annotate(
         f"{which} augmentation", (distances[2], curves[which][2]), (8, 8),
@@ -244,7 +231,7 @@ assert min(curves["with"][:5]) > 0.85
 # - The rest has to be learned, from images that are changed as those to come may be.
 # - Change only what leaves the label true.
 #
-# The real thing: ``xpcnn/data/augmentation/``; its ``affine.py`` reads a batch where maps tell,
-# between the four pixels around each place.
+# The real thing: ``xpcnn/data/augmentation/``; ``affine.py`` there reads each new pixel from the
+# four old ones around its place.
 #
 # Next: :doc:`11_speed`.

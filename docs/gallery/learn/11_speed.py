@@ -15,8 +15,6 @@ ask xpcnn which it takes, and a small race.
 # products.
 
 # sphinx_gallery_thumbnail_number = 2
-from __future__ import annotations
-
 import time
 
 import matplotlib.pyplot as plt
@@ -109,12 +107,14 @@ def two_outputs(x, w):
 
 
 signal, kernel = rng.standard_normal(4), rng.standard_normal(3)
-np.testing.assert_allclose(two_outputs(signal, kernel), ops.correlate(signal, kernel, mode="valid"))
+expected = ops.correlate(signal, kernel, mode="valid")
+np.testing.assert_allclose(two_outputs(signal, kernel), expected)
 
 # %%
 # In two dimensions it is done along both axes, and larger tiles save more. For each pair of
-# channels, a tile of 4x4 outputs takes 6x6 products in place of 16x9. That is what xpcnn takes, for
-# 3x3 kernels of stride 1 in float32.
+# channels, a tile of 4x4 outputs takes 6x6 products in place of 16x9. That is what xpcnn takes for
+# 3x3 kernels of stride 1 in float32 with enough channels; for 5x5 kernels the same 36 products make
+# a tile of 2x2.
 
 tiles = {"one by one": (1, 9), "tiles of 2x2": (4, 16), "tiles of 4x4": (16, 36)}
 products = [products / outputs for outputs, products in tiles.values()]
@@ -123,7 +123,8 @@ assert products == [9.0, 4.0, 2.25]
 figure, ax = plt.subplots(figsize=(7.5, 2.2), layout="constrained")
 bars = ax.barh(list(tiles), products, color=["gray", "C0", "C0"])
 labels = ax.bar_label(bars, [f"{count:g}" for count in products], padding=4)
-ax.set(xlim=(0, 10), xticks=[], title="products for one output of a 3x3 kernel and one channel")
+ax.set(xlim=(0, 10), xticks=[])
+ax.set(title="products for one output of a 3x3 kernel and one channel")
 ax.invert_yaxis()
 ax.spines[["top", "right", "bottom"]].set_visible(False)
 
@@ -135,7 +136,8 @@ exact = ops.conv2d(x.astype(np.float64), w.astype(np.float64), padding=1)
 errors = {}
 for winograd in (False, True):
     with xpcnn.use("numba", winograd=winograd):
-        errors[winograd] = np.abs(ops.conv2d(x, w, padding=1) - exact).max() / np.abs(exact).max()
+        error = np.abs(ops.conv2d(x, w, padding=1) - exact).max()
+    errors[winograd] = error / np.abs(exact).max()
 print(f"largest error, as a share of the largest output: direct {errors[False]:.1e}, "
       f"Winograd {errors[True]:.1e}")  # fmt: skip
 assert errors[False] < errors[True] < 1e-5
@@ -154,6 +156,9 @@ print(xpcnn.explain(ops.conv2d, last, w, padding=1))
 print(xpcnn.explain(ops.conv2d, last, w, padding=1, stride=2))
 
 # %%
+# With a stride, the gradient of the images, ``conv_dx``, is made in parts. Pixels in even and in
+# odd rows and columns are read by different weights, so each of the four kinds has a convolution of
+# stride 1 with a kernel of its own, of 1x1, 1x2, 2x1 or 2x2: too small for Winograd's algorithm.
 
 with xpcnn.use("numpy", winograd=False):
     print(xpcnn.explain(ops.conv2d, last, w, padding=1))
@@ -196,6 +201,9 @@ ax.invert_yaxis()
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
+# Blocks spare memory for certain, and time on some machines and not on others. The loops gain a
+# little from channels last; columns and loops alike gain most from Winograd's algorithm.
+#
 # What to remember
 # ----------------
 #

@@ -14,7 +14,6 @@ from ..._xp import Array, device_of, index_dtype, library, namespace
 from .step import EDGE
 
 PIECE = 1 << 15  # pixels of a channel at a time on the host: what is computed stays in the cache
-DIGITS = 12  # of a map's numbers: what a right angle's sine and cosine lack of 0 and 1 goes
 UNMOVED = np.eye(3)[:2]
 
 
@@ -47,7 +46,7 @@ def _in_pixels(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     middle = np.asarray([(width - 1) / 2, (height - 1) / 2])
     turned = maps[:, :2, :2]
     moved = maps[:, :2, 2] + middle - turned @ middle
-    return np.concatenate([turned, moved[:, :, None]], axis=2).round(DIGITS)
+    return np.concatenate([turned, moved[:, :, None]], axis=2)
 
 
 def _read(x: Array, maps: np.ndarray, fill: float | str, whole: bool) -> Array:

@@ -82,6 +82,8 @@ def parse_augment(text: str) -> Augment:
 
     >>> parse_augment("crop=2,flip")
     Augment(Crop(padding=2, fill=0.0), Flip(p=0.5, vertical=0.0))
+
+    Source: mount's options, with commas between them and numbers after an equals sign.
     """
     return Augment(*(_parsed(text, part.strip()) for part in text.split(",")))
 

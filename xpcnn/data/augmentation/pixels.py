@@ -21,8 +21,9 @@ class Colour(Step):
     In that order: pixels times a factor; their distance from the image's mean grey times one; their
     distance from their own grey times one. Saturation is of images of three channels, red, green
     and blue, whose grey is 0.299 R + 0.587 G + 0.114 B; others have none, and their mean grey is
-    that of all their pixels. Nothing is clipped, for images may be of any range. See `Augment` for
-    what it is called with. Raises ValueError for options outside [0, 1].
+    that of all their pixels, which libraries round differently in the last place. Nothing is
+    clipped, for images may be of any range. See `Augment` for what it is called with. Raises
+    ValueError for options outside [0, 1].
 
     >>> x = np.asarray([[[[0.2, 0.4]]]])
     >>> Colour(brightness=0.5, contrast=0.0)(random.key(0), x).round(3)
