@@ -76,6 +76,12 @@ def test_16_bits_become_8(save, name):
     assert np.abs(image - deep / 257).max() <= 1.0
 
 
+def test_what_is_half_transparent_is_rounded_to_the_nearest():
+    pixel, opacity = np.full((1, 1, 3), 10, np.uint8), np.full((1, 1, 1), 100, np.uint8)
+    mixed = _decode._over_white(pixel, opacity)  # 158.9
+    assert mixed.tolist() == [[[159, 159, 159]]]
+
+
 @pytest.mark.parametrize("dtype, full", [(np.uint8, 255), (np.uint16, 65535)])
 def test_transparency_shows_white(save, dtype, full):
     pixels = filled((0, 0, 0, full), dtype=dtype)

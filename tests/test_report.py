@@ -23,6 +23,7 @@ from xpcnn import cli
 from xpcnn.data import Dataset, write_idx
 from xpcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from xpcnn.report import PAGE_BEGINS, Record, beside, versions_with, write_page
+from xpcnn.report.page import _classes
 from xpcnn.report.shown import curves, kernels, matrix, mistakes
 from xpcnn.training.history import Epoch, History
 
@@ -553,3 +554,12 @@ def test_report_without_what_it_needs():
         assert done.exit_code == 1
         assert done.stderr.startswith(f"error: {message}")
         assert not Path("a.html").exists()
+
+
+def test_of_many_classes_the_worst_are_told():
+    counts = np.diag(np.arange(1, 151))
+    counts[np.arange(149), np.arange(1, 150)] = 5  # the more images, the better
+    rows = _classes(counts, tuple(map(str, range(150))))
+    assert len(rows) == 100
+    assert rows[0].f1 < 0.3 and sum(row.f1 for row in rows[:9]) < sum(row.f1 for row in rows[-9:])
+    assert "148" not in [row.name for row in rows]
