@@ -71,7 +71,7 @@ def run_session(code, page, line, namespace):
 def test_the_readme_starts_with_the_two_commands():
     blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
     assert blocks[0].splitlines() == [
-        "python -m pip install . && xpcnn train",
+        'python -m pip install ".[plots]" && xpcnn train',
         "python -m pip install nox && nox",
     ]
 
