@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command import run
 from typer.testing import CliRunner
 
 import xpcnn
@@ -30,15 +31,6 @@ def plain(monkeypatch, tmp_path):
     monkeypatch.setenv("XPCNN_DEVICE", "cpu")
     monkeypatch.setenv("OPENCV_LOG_LEVEL", "SILENT")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-
-def run(*words):
-    """The exit status, and standard output and standard error without colours."""
-    done = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception  # which users would see as a traceback
-    out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in (done.stdout, done.stderr))
-    return SimpleNamespace(status=done.exit_code, out=out, err=err)
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command import run
 
-from xpcnn import cli, plots
+from xpcnn import plots
 from xpcnn.io import read_photo
 
 cv2 = pytest.importorskip("cv2")
@@ -32,15 +30,6 @@ def plain(monkeypatch, tmp_path):
     plt.switch_backend("Agg")
     yield
     plt.close("all")
-
-
-def run(*words):
-    """The exit status, and standard output and standard error without colours."""
-    done = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception  # which users would see as a traceback
-    out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in (done.stdout, done.stderr))
-    return SimpleNamespace(status=done.exit_code, out=out, err=err)
 
 
 def save(name, pixels):

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command import invoke
 
 import xpcnn
 from xpcnn import cli
@@ -51,15 +51,8 @@ def plain(monkeypatch, tmp_path):
     monkeypatch.setenv("XPCNN_DEVICE", "cpu")
 
 
-def run(*words):
-    done = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
 def train(*words):
-    done = run("train", "--model", "classic", "--epochs", 1, *words)
+    done = invoke("train", "--model", "classic", "--epochs", 1, *words)
     assert done.exit_code == 0, done.stderr
     return done
 
@@ -426,7 +419,7 @@ def test_a_records_command_gives_the_same_model():
         "xpcnn train --model classic --epochs 1 --augment shift=0.1 --seed 3 --out a"
     )
     Path("a").unlink()
-    assert run(*shlex.split(record.command)[1:], "--no-report").exit_code == 0
+    assert invoke(*shlex.split(record.command)[1:], "--no-report").exit_code == 0
     assert Path("a").read_bytes() == before
 
 
@@ -461,7 +454,7 @@ def test_without_the_extra(absent, monkeypatch):
 def test_only_what_xpcnn_wrote_is_replaced():
     for name in ("a.json", "a.html"):
         Path(name).write_text("mine")
-        done = run("train", "--out", "a.safetensors")
+        done = invoke("train", "--out", "a.safetensors")
         assert done.exit_code == 1
         assert f"{name}: it would be written over, and xpcnn did not write it" in done.stderr
         assert os.listdir() == [name]
@@ -469,13 +462,13 @@ def test_only_what_xpcnn_wrote_is_replaced():
     for _ in range(2):
         train("--out", "a")
     Path("a.html").write_text("mine")
-    assert "a.html: it would be written over" in run("report", "a").stderr
+    assert "a.html: it would be written over" in invoke("report", "a").stderr
     assert Path("a.html").read_text() == "mine"
 
 
 @pytest.mark.parametrize("log", ["a.safetensors", "a.json", "./a.html"])
 def test_a_log_has_a_place_of_its_own(log):
-    done = run("train", "--out", "a.safetensors", "--log", log)
+    done = invoke("train", "--out", "a.safetensors", "--log", log)
     assert done.exit_code == 1 and f"--log {log[2:] if log[0] == '.' else log}: " in done.stderr
     assert os.listdir() == []
 
@@ -495,7 +488,7 @@ def test_report_writes_the_same_page_again():
     train("--out", "a.safetensors")
     first = Path("a.html").read_bytes()
     os.remove("a.html")
-    done = run("report", "a.safetensors")
+    done = invoke("report", "a.safetensors")
     assert (done.exit_code, done.stdout) == (0, "report written to a.html\n")
     assert Path("a.html").read_bytes() == first
 
@@ -504,7 +497,7 @@ def test_report_on_other_images():
     train("--out", "a", "--no-report")
     write_idx("my-images-idx3", DIGITS.test[0][:100, 0])
     write_idx("my-labels-idx1", DIGITS.test[1][:100].astype(np.uint8))
-    done = run("report", "a", "--data", "my-images-idx3", "--out", "b.html")
+    done = invoke("report", "a", "--data", "my-images-idx3", "--out", "b.html")
     assert (done.exit_code, done.stdout) == (0, "report written to b.html\n")
     assert "Right after the training it was" in Path("b.html").read_text("utf-8")
 
@@ -516,13 +509,13 @@ def test_images_that_are_elsewhere_now():
     os.mkdir("elsewhere")
     os.chdir("elsewhere")
     for command in ("report", "evaluate"):
-        done = run(command, "../a")
+        done = invoke(command, "../a")
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr == (
             "error: the images are no longer at my-images-idx3, where ../a.json has them; say "
             "where with --data\n"
         )
-        assert run(command, "../a", "--data", "../my-images-idx3").exit_code == 0
+        assert invoke(command, "../a", "--data", "../my-images-idx3").exit_code == 0
 
 
 def test_settings_are_those_that_the_data_has():
@@ -550,7 +543,7 @@ def test_report_without_what_it_needs():
         ("a",): "a.json: there is no such record; `xpcnn train` writes one",
         ("a", "--out", "no/a.html"): "writing no/a.html: there is no folder",
     }.items():
-        done = run("report", *words)
+        done = invoke("report", *words)
         assert done.exit_code == 1
         assert done.stderr.startswith(f"error: {message}")
         assert not Path("a.html").exists()

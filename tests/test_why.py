@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import invoke
 from matplotlib import pyplot
-from typer.testing import CliRunner
 
 import xpcnn
 from xpcnn import cli, inspection
@@ -48,16 +48,9 @@ def image():
     return "six.png"
 
 
-def run(*words):
-    done = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
 @pytest.mark.parametrize("command", ["features", "why"])
 def test_a_figure_is_written(command, model, image):
-    done = run(command, model, image)
+    done = invoke(command, model, image)
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == f"figure written to six-{command}.png"
     assert Path(f"six-{command}.png").read_bytes().startswith(PNG)
@@ -67,12 +60,12 @@ def test_a_figure_is_written(command, model, image):
 
 
 def test_why_tells_what_predict_tells(model, image):
-    told = run("predict", model, image).stdout
-    assert run("why", model, image).stdout.startswith(told)
+    told = invoke("predict", model, image).stdout
+    assert invoke("why", model, image).stdout.startswith(told)
 
 
 def test_why_for_another_class(model, image):
-    done = run("why", model, image, "--class", "one [1]", "--out", "a.pdf")
+    done = invoke("why", model, image, "--class", "one [1]", "--out", "a.pdf")
     first, second, third = done.stdout.splitlines()
     chances = xpcnn.load(model, "cpu").predict_proba(DIGITS.test[0][DIGITS.test[1] == 6][:1])
     assert first == f"six.png: {NAMES[chances.argmax()]} ({chances.max():.1%})"
@@ -82,7 +75,7 @@ def test_why_for_another_class(model, image):
 
 
 def test_names_with_dollars_are_no_formulas(model, image):
-    done = run("why", model, image, "--class", "$no$", "--out", "a.svg")
+    done = invoke("why", model, image, "--class", "$no$", "--out", "a.svg")
     assert done.exit_code == 0
     assert "<!-- saliency: $no$ -->" in Path("a.svg").read_text("utf-8")
 
@@ -96,8 +89,8 @@ def test_layers_by_name(model, image):
         if y.ndim == 4 and y.shape[2] * y.shape[3] > 1
     ]
     for name in spatial:
-        assert run("why", model, image, "--layer", name).exit_code == 0
-    done = run("why", model, image, "--layer", "absent")
+        assert invoke("why", model, image, "--layer", name).exit_code == 0
+    done = invoke("why", model, image, "--layer", "absent")
     assert done.exit_code == 1
     assert done.stderr.startswith("error: grad_cam: layer='absent' is not there; the layers that")
     assert done.stderr.rstrip().endswith(", ".join(spatial))
@@ -109,7 +102,7 @@ def test_any_device_and_precision(device, dtype, image):
     net = xpcnn.Classifier(xpcnn.models.classic(), device="cpu", dtype=dtype)
     net.fit(*DIGITS.train, 1).save("a")
     for command in ("features", "why"):
-        assert run(command, "a", image, "--device", device).exit_code == 0
+        assert invoke(command, "a", image, "--device", device).exit_code == 0
 
 
 def test_channels_last(image):
@@ -117,7 +110,7 @@ def test_channels_last(image):
     net = xpcnn.Classifier(xpcnn.models.classic(), device="cpu", layout="NHWC")
     net.fit(x, DIGITS.train[1], 1).save("a")
     for command in ("features", "why"):
-        assert run(command, "a", image).exit_code == 0
+        assert invoke(command, "a", image).exit_code == 0
 
 
 def bytes_of(pixels, ending=".png"):
@@ -143,7 +136,7 @@ ODD = {
 @pytest.mark.parametrize("data", ODD.values(), ids=ODD)
 def test_odd_images_are_taken(command, data, model):
     Path("odd.png").write_bytes(data)
-    done = run(command, model, "odd.png")
+    done = invoke(command, model, "odd.png")
     assert (done.exit_code, done.stderr) == (0, "")
     assert Path(f"odd-{command}.png").read_bytes().startswith(PNG)
 
@@ -187,7 +180,7 @@ def test_what_cannot_be_shown_is_told(command, words, message, model, image):
     Path("text.png").write_text("no picture")
     words = words(model)
     before = sorted(os.listdir())
-    done = run(command, *words)
+    done = invoke(command, *words)
     assert done.exit_code == 1
     [line] = done.stderr.splitlines()
     assert line.startswith(f"error: {message}")
@@ -196,7 +189,7 @@ def test_what_cannot_be_shown_is_told(command, words, message, model, image):
 
 
 def test_a_class_that_is_none(model, image):
-    done = run("why", model, image, "--class", "cat")
+    done = invoke("why", model, image, "--class", "cat")
     assert done.exit_code == 1
     assert done.stderr == (
         f"error: --class cat: the model tells apart {', '.join(NAMES)}; choose one\n"
@@ -208,7 +201,7 @@ def test_without_matplotlib(model, image, monkeypatch):
         return None if name == "matplotlib" else util.find_spec(name)
 
     monkeypatch.setattr(cli._figures, "find_spec", without)
-    done = run("why", model, image)
+    done = invoke("why", model, image)
     assert done.stderr == 'error: why needs Matplotlib: pip install "xpcnn[plots]"\n'
 
 
@@ -221,7 +214,7 @@ def test_without_opencv(model, image, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    done = run("features", model, image)
+    done = invoke("features", model, image)
     assert done.stderr == 'error: read_image needs OpenCV: pip install "xpcnn[images]"\n'
 
 
@@ -229,23 +222,26 @@ def test_letters_that_no_font_has_are_told(model, image):
     net = xpcnn.load(model, "cpu")
     net.label_names = ("\U0001fbff", *NAMES[1:])
     net.save("a")
-    done = run("why", "a", image, "--class", "\U0001fbff")
+    done = invoke("why", "a", image, "--class", "\U0001fbff")
     assert done.exit_code == 0
     assert "no font that Matplotlib knows has all letters of the figure" in done.stderr
 
 
 def test_a_network_without_maps_has_a_saliency_alone(image):
-    done = run("why", linear(), image, "--out", "why.svg")
+    done = invoke("why", linear(), image, "--out", "why.svg")
     assert done.exit_code == 0
     drawn = Path("why.svg").read_text("utf-8")
     assert "saliency" in drawn and "Grad-CAM" not in drawn
-    for failed in (run("features", linear(), image), run("why", linear(), image, "--layer", "0")):
+    for failed in (
+        invoke("features", linear(), image),
+        invoke("why", linear(), image, "--layer", "0"),
+    ):
         assert failed.exit_code == 1
 
 
 def test_the_image_itself_is_not_written_over(model, image):
     before = Path(image).read_bytes()
     for command in ("filters", "stages"):
-        done = run(command, image, "--out", image)
+        done = invoke(command, image, "--out", image)
         assert done.exit_code == 1 and "the image itself lies there" in done.stderr
     assert Path(image).read_bytes() == before

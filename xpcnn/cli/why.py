@@ -68,11 +68,9 @@ def _heats(
     Without a layer that Grad-CAM could look at, saliency alone.
     """
     given = net.model_, net.params_, as_fed(net, picture), [chosen]
-    maps = {"saliency": inspection.saliency(*given)}
-    try:
-        maps = {"Grad-CAM": inspection.grad_cam(*given, layer), **maps}
-    except ValueError:
-        if layer is not None:
-            raise
+    maps = {}
+    if layer is not None or inspection.spatial_layers(net.model_, picture.shape):
+        maps["Grad-CAM"] = inspection.grad_cam(*given, layer)
+    maps["saliency"] = inspection.saliency(*given)
     label = net.label_names_[chosen]
     return {f"{kind}: {label}": to_numpy(one)[0] for kind, one in maps.items()}

@@ -6,7 +6,7 @@ Arrays of any library come in, and maps of the same library out; what is counted
 from __future__ import annotations
 
 from .activations import features
-from .attribution import grad_cam, saliency
+from .attribution import grad_cam, saliency, spatial_layers
 from .scores import ClassScores, class_scores, confusion_matrix, most_confident_mistakes
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "grad_cam",
     "most_confident_mistakes",
     "saliency",
+    "spatial_layers",
 ]

@@ -76,6 +76,25 @@ def grad_cam(
     return ops.interpolate(heat, size=tuple(x.shape[2:]), mode="bilinear")[:, 0, ...]
 
 
+def spatial_layers(model: Layer, in_shape: Sequence[int]) -> list[str]:
+    """The layers that Grad-CAM can look at, by dotted name in the order of computing.
+
+    Those are they whose output for images of `in_shape` (C, H, W) is (N, C, H, W) of more than one
+    place. Raises what `Layer.plan` does.
+
+    >>> from xpcnn import models
+    >>> spatial_layers(models.classic(), (1, 8, 8))
+    ['0', '1', '2', '3', '4', '5']
+
+    Source: Selvaraju et al., "Grad-CAM", 2017.
+    """
+    return _spatial(_out_shapes(model, tuple(in_shape)))
+
+
+def _spatial(shapes: Mapping[str, Shape]) -> list[str]:
+    return [name for name, shape in shapes.items() if len(shape) == 3 and product(shape[1:]) > 1]
+
+
 def _weighed(maps: Array, gradient: Array) -> Array:
     """The sum of the maps (N, C, H, W), weighed by their gradients' averages: (N, 1, H, W)."""
     xp = namespace(maps)
@@ -121,7 +140,7 @@ def _out_shapes(model: Layer, in_shape: Shape) -> dict[str, Shape]:
 
 def _spatial_layer(layer: str | None, shapes: Mapping[str, Shape]) -> str:
     """The layer of this name, or the last one, of those whose output is images."""
-    spatial = [name for name, shape in shapes.items() if len(shape) == 3 and product(shape[1:]) > 1]
+    spatial = _spatial(shapes)
     if not spatial:
         raise ValueError(
             "grad_cam: no layer of the model gives (N, C, H, W) of more than one place; Grad-CAM "
